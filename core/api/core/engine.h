@@ -1,0 +1,34 @@
+// What proposers and trainers need of an engine besides its public face.
+#ifndef GG_CORE_ENGINE_H
+#define GG_CORE_ENGINE_H
+
+#include "core/kernels.h"
+#include "core/model.h"
+#include "core/team.h"
+#include "gorgon/engine.h"
+
+const gorgon_model *gg_engine_model(const gorgon_engine *engine);
+const gg_kernels *gg_engine_kernels(const gorgon_engine *engine);
+gg_team *gg_engine_team(gorgon_engine *engine);
+gorgon_activations gg_engine_activations(const gorgon_engine *engine);
+
+// y[r * ldy + o] = w[o] . x[r], over the team; activations are quantised when w is (unless the
+// engine runs with f32 activations). rows <= max_rows, w->n_in <= the engine's widest matrix input
+// or what gg_engine_reserve_linear reserved. Outside a pass only.
+void gg_engine_linear(gorgon_engine *engine, const gg_matrix *w, const float *x, size_t ldx,
+                      size_t rows, float *y, size_t ldy);
+// Makes gg_engine_linear accept n_in wider than the model's matrices. Called at set-up.
+gorgon_status gg_engine_reserve_linear(gorgon_engine *engine, size_t n_in, gorgon_error *err);
+
+// A pass over layers [layer_begin, layer_end) only. input: residual stream [n_rows][d_model] at
+// layer_begin, NULL = token embeddings. The hidden state is the final norm of what comes out, so
+// layer_end < n_layers is an early exit. Rows' KV of the layers run can be committed as usual.
+typedef struct gg_pass {
+    const gorgon_row *rows;
+    size_t n_rows;
+    size_t layer_begin, layer_end;
+    const float *input;
+} gg_pass;
+gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, gorgon_error *err);
+
+#endif

@@ -1,0 +1,19 @@
+// Writing a gorgon_error. The first error sticks: later failures do not overwrite it.
+#ifndef GG_CORE_ERROR_H
+#define GG_CORE_ERROR_H
+
+#include "gorgon/status.h"
+
+#if defined(__GNUC__)
+#define GG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define GG_PRINTF(fmt, args)
+#endif
+
+// Formats the message into err (which may be NULL) unless err already holds an error; returns
+// status, so that a caller can write `return gg_fail(err, GORGON_ERROR_FORMAT, "...", ...)`.
+// Control characters in the message are replaced by '?': names from files may hold anything.
+gorgon_status gg_fail(gorgon_error *err, gorgon_status status, const char *format, ...)
+    GG_PRINTF(3, 4);
+
+#endif

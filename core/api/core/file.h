@@ -1,0 +1,53 @@
+// Files: whole-file mapping, bounded reading cursor, and writing through a temporary + rename.
+#ifndef GG_CORE_FILE_H
+#define GG_CORE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "gorgon/output.h"
+
+// "cannot <what> '<path>': <reason of errno value `number`>" as GORGON_ERROR_IO.
+gorgon_status gg_fail_errno(gorgon_error *err, const char *what, const char *path, int number);
+
+typedef struct gg_mapping {
+    const uint8_t *data;
+    size_t size;
+} gg_mapping;
+// Maps a regular file read-only. An empty file, a directory or a missing one is an error. The file
+// must not be truncated while it is mapped.
+gorgon_status gg_map_file(const char *path, gg_mapping *out, gorgon_error *err);
+void gg_unmap(gg_mapping *mapping);
+
+// Bounded little-endian cursor: the first error sticks with its offset; reads after it give zeros.
+typedef struct gg_cursor {
+    const uint8_t *base;
+    size_t size, position;
+    const char *label; // file name for messages
+    gorgon_status status;
+    gorgon_error *err;
+} gg_cursor;
+size_t gg_cursor_left(const gg_cursor *c);
+uint8_t gg_read_u8(gg_cursor *c, const char *what);
+uint16_t gg_read_u16(gg_cursor *c, const char *what);
+uint32_t gg_read_u32(gg_cursor *c, const char *what);
+uint64_t gg_read_u64(gg_cursor *c, const char *what);
+const uint8_t *gg_read_bytes(gg_cursor *c, size_t n, const char *what); // NULL on error
+
+#define gg_output gorgon_output
+#define gg_output_create gorgon_output_create
+#define gg_output_write gorgon_output_write
+#define gg_output_commit gorgon_output_commit
+#define gg_output_discard gorgon_output_discard
+
+// Reads one line (without its newline, NUL-terminated) of at most GG_MAX_LINE bytes into *line
+// (grown as needed, gg_free it at the end). *got is false at the end of the file.
+gorgon_status gg_read_line(FILE *stream, const char *label, char **line, size_t *capacity,
+                           size_t *length, bool *got, gorgon_error *err);
+
+// 64-bit content hash (FNV-1a over 8-byte words, finalised); for fingerprints and trace lines.
+uint64_t gg_hash(const void *data, size_t n, uint64_t seed);
+
+#endif

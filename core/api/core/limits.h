@@ -1,0 +1,27 @@
+// Caps on everything that comes from outside. Readers compare with these before they allocate.
+#ifndef GG_CORE_LIMITS_H
+#define GG_CORE_LIMITS_H
+
+#define GG_MAX_THREADS     256
+#define GG_MAX_TENSORS     65536
+#define GG_MAX_METADATA    65536
+#define GG_MAX_NAME        256         // bytes of a tensor or key name
+#define GG_MAX_STRING      (16u << 20) // bytes of one metadata string
+#define GG_MAX_DIMS        4
+#define GG_MAX_NESTING     8
+#define GG_MAX_VOCAB       (1u << 20)
+#define GG_MAX_TOKEN_BYTES 1024       // bytes of one vocabulary entry
+#define GG_MAX_MERGES      (1u << 22) // pairs of a BPE vocabulary
+#define GG_MAX_LAYERS      512
+#define GG_MAX_WIDTH       (1u << 17) // d_model, d_ff and the like
+#define GG_MAX_HEADS       512        // attention heads
+#define GG_MAX_CONTEXT     (1u << 20)
+#define GG_MAX_DRAFT_DEPTH 32 // nodes on a path of the tree
+#define GG_MAX_TREE_NODES  512
+#define GG_MAX_DRAFT_HEADS 16
+#define GG_MAX_HEAD_BLOCKS 8
+#define GG_MAX_HEAD_SETS   32
+#define GG_MAX_CALIBRATION   65536         // floats of calibration per set of heads
+#define GG_MAX_LINE        (8u << 20) // bytes of one JSON line
+
+#endif

@@ -1,0 +1,46 @@
+// Status names and the one place where error lines are formatted.
+#include "core/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *gorgon_status_name(gorgon_status status)
+{
+    switch (status) {
+    case GORGON_OK:
+        return "ok";
+    case GORGON_ERROR_ARGUMENT:
+        return "argument";
+    case GORGON_ERROR_MEMORY:
+        return "memory";
+    case GORGON_ERROR_IO:
+        return "io";
+    case GORGON_ERROR_FORMAT:
+        return "format";
+    case GORGON_ERROR_UNSUPPORTED:
+        return "unsupported";
+    case GORGON_ERROR_MISMATCH:
+        return "mismatch";
+    case GORGON_ERROR_LIMIT:
+        return "limit";
+    case GORGON_ERROR_CANCELLED:
+        return "cancelled";
+    }
+    return "unknown";
+}
+
+gorgon_status gg_fail(gorgon_error *err, gorgon_status status, const char *format, ...)
+{
+    if (!err || err->status != GORGON_OK)
+        return status;
+    err->status = status;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->message, sizeof err->message, format, args);
+    va_end(args);
+    for (char *c = err->message; *c; c++) {
+        if ((unsigned char)*c < 0x20 || (unsigned char)*c == 0x7f)
+            *c = '?';
+    }
+    return status;
+}

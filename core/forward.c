@@ -1,0 +1,436 @@
+// A pass: checks and lays out the rows, then runs embedding, layers and output head as one
+// parallel region with a barrier between phases. Every value of a row depends on that row alone.
+#include "engine_impl.h"
+
+#include <string.h>
+
+#include "core/error.h"
+#include "core/math.h"
+
+typedef struct worker {
+    gorgon_engine *e;
+    const gg_geometry *g;
+    size_t thread, n_threads;
+    size_t n_rows;
+} worker;
+
+// One matrix product of a phase: y[r * ldy + o].
+typedef struct product {
+    const gg_matrix *w;
+    float *y;
+    size_t ldy;
+} product;
+
+static void barrier(const worker *w)
+{
+    gg_team_barrier(w->e->team);
+}
+
+// Shows a tensor to the tap; all threads call it right after the barrier that completed `data`.
+static void tap(const worker *w, size_t layer, const char *tensor, const float *data, size_t width)
+{
+    if (!w->e->tap)
+        return;
+    if (w->thread == 0)
+        w->e->tap(w->e->tap_context, layer, tensor, data, w->n_rows, width, width);
+    barrier(w);
+}
+
+static void share_rows(const worker *w, size_t *begin, size_t *end)
+{
+    gg_team_share(w->n_rows, 1, w->thread, w->n_threads, begin, end);
+}
+
+static gg_qrows rows_from(const gg_qrows *a, size_t row)
+{
+    size_t blocks = a->n_in / GG_BLOCK;
+    return (gg_qrows){a->n_in, a->q + row * a->n_in, a->d + row * blocks, a->s + row * blocks,
+                      a->sum + row * blocks};
+}
+
+// View of the quantised workspace for inputs of this width.
+static gg_qrows quantized_view(const gorgon_engine *e, size_t n_in)
+{
+    gg_qrows view = e->quantized;
+    view.n_in = n_in;
+    return view;
+}
+
+static bool uses_int8(const gorgon_engine *e, const gg_matrix *w)
+{
+    return e->activations == GORGON_ACTIVATIONS_INT8 && gg_dtype_is_quantized(w->type);
+}
+
+// Rows [begin, end) of x (width floats each, contiguous) become quantised product input.
+static void quantize_rows(const worker *w, const float *x, size_t width, size_t begin, size_t end)
+{
+    if (w->e->activations != GORGON_ACTIVATIONS_INT8 || width % GG_BLOCK || begin == end)
+        return;
+    gg_qrows all = quantized_view(w->e, width);
+    gg_qrows mine = rows_from(&all, begin);
+    w->e->kernels->quantize(x + begin * width, width, end - begin, &mine);
+}
+
+// All outputs of these matrices, split over the threads by tiles of 16 outputs.
+static void products(const worker *w, const product *list, size_t n, const float *x, size_t rows)
+{
+    const gg_kernels *kernels = w->e->kernels;
+    for (size_t i = 0; i < n; i++) {
+        const gg_matrix *m = list[i].w;
+        size_t tile0, tile1;
+        gg_team_share((m->n_out + GG_TILE - 1) / GG_TILE, 1, w->thread, w->n_threads, &tile0,
+                      &tile1);
+        if (uses_int8(w->e, m)) {
+            gg_qrows a = quantized_view(w->e, m->n_in);
+            kernels->matmul_q(m, tile0, tile1, &a, rows, list[i].y, list[i].ldy);
+        } else {
+            kernels->matmul_f(m, tile0, tile1, x, m->n_in, rows, list[i].y, list[i].ldy);
+        }
+    }
+}
+
+static void norm_rows(const worker *w, const float *weight, float *y)
+{
+    size_t begin, end, d = w->g->d_model;
+    share_rows(w, &begin, &end);
+    for (size_t r = begin; r < end; r++)
+        w->e->kernels->rms_norm(w->e->x + r * d, weight, w->g->norm_eps, d, y + r * d);
+    quantize_rows(w, y, d, begin, end);
+}
+
+// K slots of a layer and KV head.
+static uint8_t *slot_k_of(const worker *w, size_t layer, size_t kv_head)
+{
+    size_t tile = w->g->head_dim * GG_K_LANES * w->e->pool.element;
+    return w->e->slot_k + (layer * w->g->n_kv_heads + kv_head) * w->e->slot_tiles * tile;
+}
+
+static uint8_t *slot_v_of(const worker *w, size_t layer, size_t row, size_t kv_head)
+{
+    size_t index = (layer * w->e->max_rows + row) * w->g->n_kv_heads + kv_head;
+    return w->e->slot_v + index * w->g->head_dim * w->e->pool.element;
+}
+
+// n floats as KV elements: rounded to f16, or as they are on the reference path.
+static void to_elements(const gorgon_engine *e, const float *x, size_t n, void *y)
+{
+    if (e->pool.element == 2)
+        e->kernels->to_f16(x, n, y);
+    else
+        memcpy(y, x, n * sizeof *x);
+}
+
+// One key into its lane of the transposed slot tiles.
+static void store_key(const worker *w, size_t layer, size_t row, size_t kv_head, const float *k)
+{
+    float elements[256]; // the largest head, in either element size
+    size_t hd = w->g->head_dim, size = w->e->pool.element, lane = row % GG_K_LANES;
+    uint8_t *to = slot_k_of(w, layer, kv_head) + row / GG_K_LANES * hd * GG_K_LANES * size;
+    to_elements(w->e, k, hd, elements);
+    const uint8_t *from = (const uint8_t *)elements;
+    for (size_t i = 0; i < hd; i++)
+        memcpy(to + (i * GG_K_LANES + lane) * size, from + i * size, size);
+}
+
+// Rotates q and k by position, scales q, puts k and v into the slots.
+static void rotate_and_store(const worker *w, size_t layer)
+{
+    const gorgon_engine *e = w->e;
+    const gg_kernels *kernels = e->kernels;
+    size_t hd = w->g->head_dim, n_kv = w->g->n_kv_heads, q_width = w->g->n_heads * hd;
+    float factor = (float)(1.0 / gg_sqrt((double)hd));
+    size_t begin, end;
+    share_rows(w, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        const float *cosine = e->rope_cos + e->batch.position[r] * (hd / 2);
+        const float *sine = e->rope_sin + e->batch.position[r] * (hd / 2);
+        float *k = e->k + r * n_kv * hd;
+        kernels->rope(e->q + r * q_width, w->g->n_heads, hd, cosine, sine);
+        kernels->scale(e->q + r * q_width, q_width, factor);
+        kernels->rope(k, n_kv, hd, cosine, sine);
+        for (size_t h = 0; h < n_kv; h++)
+            store_key(w, layer, r, h, k + h * hd);
+        to_elements(e, e->v + r * n_kv * hd, n_kv * hd, slot_v_of(w, layer, r, 0));
+    }
+}
+
+// The kernel sees KV elements as uint16_t; the reference path reads floats behind the pointers.
+static const uint16_t *elements(const uint8_t *bytes)
+{
+    return (const uint16_t *)(const void *)bytes;
+}
+
+static void attend_one(const worker *w, size_t layer, size_t row, size_t kv_head)
+{
+    const gorgon_engine *e = w->e;
+    const gg_batch *b = &e->batch;
+    const gorgon_sequence *s = b->rows[row].sequence;
+    size_t hd = w->g->head_dim, group = w->g->n_heads / w->g->n_kv_heads;
+    size_t per_sequence = (e->context + GG_PAGE - 1) / GG_PAGE;
+    const uint16_t **page_k = e->page_pointers + w->thread * 2 * per_sequence;
+    const uint16_t **page_v = page_k + per_sequence;
+    for (size_t p = 0; p < s->n_pages; p++) {
+        const uint8_t *page = gg_kv_at(e, s->pages[p], layer, kv_head);
+        page_k[p] = elements(page);
+        page_v[p] = elements(page + e->pool.head_bytes / 2);
+    }
+    size_t first_head = row * w->g->n_heads + kv_head * group;
+    gg_attend args = {
+        .q = e->q + first_head * hd,
+        .group = group,
+        .head_dim = hd,
+        .page_k = page_k,
+        .page_v = page_v,
+        .n_committed = s->length,
+        .slot_k = elements(slot_k_of(w, layer, kv_head)),
+        .slot_v = elements(slot_v_of(w, layer, 0, kv_head)),
+        .slot_v_stride = w->g->n_kv_heads * hd,
+        .chain = b->chains + b->chain_begin[row],
+        .n_chain = b->chain_count[row],
+        .out = e->attention + first_head * hd,
+        .scratch = e->attend_scratch + w->thread * e->attend_scratch_n,
+    };
+    if (e->pool.element == 2)
+        e->kernels->attend(&args);
+    else
+        gg_attend_reference(&args, e->kernels);
+}
+
+static void attention(const worker *w, size_t layer)
+{
+    size_t n_kv = w->g->n_kv_heads;
+    for (size_t i = w->thread; i < w->n_rows * n_kv; i += w->n_threads)
+        attend_one(w, layer, i / n_kv, i % n_kv);
+}
+
+// product(input) added to the residual stream, each thread on its own outputs.
+static void project_and_add(const worker *w, const gg_matrix *m, const float *input)
+{
+    gorgon_engine *e = w->e;
+    size_t d = w->g->d_model, tile0, tile1;
+    product p = {m, e->product, d};
+    products(w, &p, 1, input, w->n_rows);
+    gg_team_share((d + GG_TILE - 1) / GG_TILE, 1, w->thread, w->n_threads, &tile0, &tile1);
+    size_t begin = tile0 * GG_TILE, end = tile1 * GG_TILE < d ? tile1 * GG_TILE : d;
+    for (size_t r = 0; r < w->n_rows && begin < end; r++)
+        e->kernels->add(e->x + r * d + begin, e->product + r * d + begin, end - begin);
+}
+
+static void attention_block(const worker *w, size_t l, const gg_layer *layer)
+{
+    gorgon_engine *e = w->e;
+    size_t hd = w->g->head_dim, q_width = w->g->n_heads * hd, kv_width = w->g->n_kv_heads * hd;
+    size_t begin, end;
+    norm_rows(w, layer->attn_norm, e->input);
+    barrier(w);
+    tap(w, l, "attn_norm", e->input, w->g->d_model);
+    product qkv[] = {
+        {&layer->q, e->q, q_width}, {&layer->k, e->k, kv_width}, {&layer->v, e->v, kv_width}};
+    products(w, qkv, 3, e->input, w->n_rows);
+    barrier(w);
+    tap(w, l, "q", e->q, q_width);
+    tap(w, l, "k", e->k, kv_width);
+    tap(w, l, "v", e->v, kv_width);
+    rotate_and_store(w, l);
+    barrier(w);
+    attention(w, l);
+    barrier(w);
+    tap(w, l, "attention", e->attention, q_width);
+    share_rows(w, &begin, &end);
+    quantize_rows(w, e->attention, q_width, begin, end);
+    barrier(w);
+    project_and_add(w, &layer->o, e->attention);
+    barrier(w);
+    tap(w, l, "attn_residual", e->x, w->g->d_model);
+}
+
+static void feed_forward_block(const worker *w, size_t l, const gg_layer *layer)
+{
+    gorgon_engine *e = w->e;
+    size_t ff = w->g->d_ff, begin, end;
+    norm_rows(w, layer->ffn_norm, e->input);
+    barrier(w);
+    tap(w, l, "ffn_norm", e->input, w->g->d_model);
+    product gate_up[] = {{&layer->gate, e->gate, ff}, {&layer->up, e->up, ff}};
+    products(w, gate_up, 2, e->input, w->n_rows);
+    barrier(w);
+    share_rows(w, &begin, &end);
+    for (size_t r = begin; r < end; r++)
+        e->kernels->silu_mul(e->gate + r * ff, e->up + r * ff, ff, e->gate + r * ff);
+    quantize_rows(w, e->gate, ff, begin, end);
+    barrier(w);
+    tap(w, l, "ffn_hidden", e->gate, ff);
+    project_and_add(w, &layer->down, e->gate);
+    barrier(w);
+    tap(w, l, "residual", e->x, w->g->d_model);
+}
+
+static void output_head(const worker *w)
+{
+    gorgon_engine *e = w->e;
+    gg_batch *b = &e->batch;
+    size_t d = w->g->d_model, begin, end;
+    share_rows(w, &begin, &end);
+    for (size_t r = begin; r < end; r++)
+        e->kernels->rms_norm(e->x + r * d, gg_model_output_norm(e->model), w->g->norm_eps, d,
+                             e->hidden + r * d);
+    barrier(w);
+    tap(w, b->layer_end, "hidden", e->hidden, d);
+    if (b->n_logit_rows == 0)
+        return;
+    gg_team_share(b->n_logit_rows, 1, w->thread, w->n_threads, &begin, &end);
+    for (size_t i = begin; i < end; i++)
+        memcpy(e->input + i * d, e->hidden + b->logit_rows[i] * d, d * sizeof *e->input);
+    quantize_rows(w, e->input, d, begin, end);
+    barrier(w);
+    product head = {gg_model_output(e->model), e->logits, w->g->n_vocab};
+    products(w, &head, 1, e->input, b->n_logit_rows);
+}
+
+static void embed_rows(const worker *w, const float *input)
+{
+    gorgon_engine *e = w->e;
+    size_t d = w->g->d_model, begin, end;
+    share_rows(w, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        if (input)
+            memcpy(e->x + r * d, input + r * d, d * sizeof *input);
+        else
+            gg_model_embed(e->model, e->batch.rows[r].token, e->x + r * d);
+    }
+    barrier(w);
+    tap(w, e->batch.layer_begin, "embedding", e->x, d);
+}
+
+typedef struct pass_job {
+    gorgon_engine *engine;
+    const float *input;
+} pass_job;
+
+static void pass_on_thread(void *context, size_t thread, size_t n_threads)
+{
+    const pass_job *job = context;
+    gorgon_engine *e = job->engine;
+    worker w = {e, gg_model_geometry(e->model), thread, n_threads, e->batch.n_rows};
+    embed_rows(&w, job->input);
+    for (size_t l = e->batch.layer_begin; l < e->batch.layer_end; l++) {
+        const gg_layer *layer = gg_model_layer(e->model, l);
+        attention_block(&w, l, layer);
+        feed_forward_block(&w, l, layer);
+    }
+    output_head(&w);
+}
+
+// The row's ancestors within the pass, then itself: appended to the parent's list where that one
+// ends the buffer (a linear chain shares one list), copied otherwise.
+static void lay_chain(gg_batch *b, size_t r)
+{
+    int32_t parent = b->rows[r].parent;
+    size_t begin = b->n_chains, count = 0;
+    if (parent >= 0) {
+        begin = b->chain_begin[parent];
+        count = b->chain_count[parent];
+        if (begin + count != b->n_chains) {
+            memmove(b->chains + b->n_chains, b->chains + begin, count * sizeof *b->chains);
+            begin = b->n_chains;
+        }
+    }
+    b->chains[begin + count] = (uint32_t)r;
+    b->chain_begin[r] = begin;
+    b->chain_count[r] = (uint32_t)count + 1;
+    b->n_chains = begin + count + 1;
+}
+
+static gorgon_status lay_row(gorgon_engine *e, const gorgon_row *row, size_t r, gorgon_error *err)
+{
+    gg_batch *b = &e->batch;
+    size_t n_vocab = gg_model_geometry(e->model)->n_vocab;
+    if (!row->sequence || row->sequence->engine != e)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "row %zu: sequence of another engine", r);
+    if (row->token < 0 || (size_t)row->token >= n_vocab)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "row %zu: token id %d, expected 0 to %zu", r,
+                       (int)row->token, n_vocab - 1);
+    if (row->parent != GORGON_ROW_ROOT && (row->parent < 0 || (size_t)row->parent >= r ||
+                                           b->rows[row->parent].sequence != row->sequence))
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "row %zu: parent %d is not an earlier row of its sequence", r,
+                       (int)row->parent);
+    size_t position =
+        row->parent < 0 ? row->sequence->length : (size_t)b->position[row->parent] + 1;
+    if (position >= e->context)
+        return gg_fail(err, GORGON_ERROR_LIMIT,
+                       "row %zu: position %zu is beyond the context of %zu", r, position,
+                       e->context);
+    b->rows[r] = *row;
+    b->position[r] = (uint32_t)position;
+    b->logit_index[r] = -1;
+    if (row->outputs & GORGON_WANT_LOGITS) {
+        if (b->n_logit_rows == e->max_logit_rows)
+            return gg_fail(err, GORGON_ERROR_LIMIT, "more than %zu rows want logits",
+                           e->max_logit_rows);
+        b->logit_index[r] = (int32_t)b->n_logit_rows;
+        b->logit_rows[b->n_logit_rows++] = (uint32_t)r;
+    }
+    lay_chain(b, r);
+    return GORGON_OK;
+}
+
+gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, gorgon_error *err)
+{
+    gg_batch *b = &engine->batch;
+    size_t n_layers = gg_model_geometry(engine->model)->n_layers;
+    b->n_rows = b->n_chains = b->n_logit_rows = 0; // an invalid pass leaves no valid outputs
+    if (pass->n_rows == 0 || pass->n_rows > engine->max_rows)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "pass of %zu rows, expected 1 to %zu",
+                       pass->n_rows, engine->max_rows);
+    if (pass->layer_begin > pass->layer_end || pass->layer_end > n_layers)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "layers %zu to %zu of a model of %zu",
+                       pass->layer_begin, pass->layer_end, n_layers);
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        gorgon_status status = lay_row(engine, &pass->rows[r], r, err);
+        if (status != GORGON_OK)
+            return status;
+    }
+    b->n_rows = pass->n_rows;
+    b->layer_begin = pass->layer_begin;
+    b->layer_end = pass->layer_end;
+    pass_job job = {engine, pass->input};
+    gg_team_run(engine->team, pass_on_thread, &job);
+    return GORGON_OK;
+}
+
+gorgon_status gorgon_engine_pass(gorgon_engine *engine, const gorgon_row *rows, size_t n_rows,
+                                 gorgon_error *err)
+{
+    gg_pass pass = {rows, n_rows, 0, gg_model_geometry(engine->model)->n_layers, NULL};
+    return gg_engine_pass_range(engine, &pass, err);
+}
+
+typedef struct linear_job {
+    gorgon_engine *engine;
+    product product;
+    const float *x;
+    size_t ldx, rows;
+} linear_job;
+
+static void linear_on_thread(void *context, size_t thread, size_t n_threads)
+{
+    const linear_job *job = context;
+    gorgon_engine *e = job->engine;
+    const gg_matrix *m = job->product.w;
+    worker w = {e, gg_model_geometry(e->model), thread, n_threads, job->rows};
+    size_t begin, end, n_in = m->n_in;
+    share_rows(&w, &begin, &end);
+    for (size_t r = begin; r < end; r++)
+        memcpy(e->input + r * n_in, job->x + r * job->ldx, n_in * sizeof *job->x);
+    quantize_rows(&w, e->input, n_in, begin, end);
+    barrier(&w);
+    products(&w, &job->product, 1, e->input, job->rows);
+}
+
+void gg_engine_linear(gorgon_engine *engine, const gg_matrix *w, const float *x, size_t ldx,
+                      size_t rows, float *y, size_t ldy)
+{
+    linear_job job = {engine, {w, y, ldy}, x, ldx, rows};
+    gg_team_run(engine->team, linear_on_thread, &job);
+}

@@ -1,0 +1,44 @@
+// Block geometry of GGML's types, by the ids of enum ggml_type (ggml-org/ggml include/ggml.h, block
+// structures in src/ggml-common.h). Ids left out belonged to types that were withdrawn.
+#include "gguf_types.h"
+
+#include "core/alloc.h"
+
+static const gg_gguf_type types[] = {
+    [0] = {"F32", 1, 4},         [1] = {"F16", 1, 2},         [2] = {"Q4_0", 32, 18},
+    [3] = {"Q4_1", 32, 20},      [6] = {"Q5_0", 32, 22},      [7] = {"Q5_1", 32, 24},
+    [8] = {"Q8_0", 32, 34},      [9] = {"Q8_1", 32, 36},      [10] = {"Q2_K", 256, 84},
+    [11] = {"Q3_K", 256, 110},   [12] = {"Q4_K", 256, 144},   [13] = {"Q5_K", 256, 176},
+    [14] = {"Q6_K", 256, 210},   [15] = {"Q8_K", 256, 292},   [16] = {"IQ2_XXS", 256, 66},
+    [17] = {"IQ2_XS", 256, 74},  [18] = {"IQ3_XXS", 256, 98}, [19] = {"IQ1_S", 256, 50},
+    [20] = {"IQ4_NL", 32, 18},   [21] = {"IQ3_S", 256, 110},  [22] = {"IQ2_S", 256, 82},
+    [23] = {"IQ4_XS", 256, 136}, [24] = {"I8", 1, 1},         [25] = {"I16", 1, 2},
+    [26] = {"I32", 1, 4},        [27] = {"I64", 1, 8},        [28] = {"F64", 1, 8},
+    [29] = {"IQ1_M", 256, 56},   [30] = {"BF16", 1, 2},       [34] = {"TQ1_0", 256, 54},
+    [35] = {"TQ2_0", 256, 66},   [39] = {"MXFP4", 32, 17},    [40] = {"NVFP4", 64, 36},
+    [41] = {"Q1_0", 128, 18},    [42] = {"Q2_0", 64, 18},
+};
+
+const gg_gguf_type *gg_gguf_type_get(uint32_t id)
+{
+    if (id >= sizeof types / sizeof types[0] || !types[id].name)
+        return NULL;
+    return &types[id];
+}
+
+const char *gg_gguf_type_span(const gg_gguf_type *type, const uint64_t *dims, size_t n_dims,
+                              size_t *bytes)
+{
+    size_t elements = 1;
+    for (size_t i = 0; i < n_dims; i++) {
+        if (dims[i] == 0)
+            return "a dimension is 0";
+        if (dims[i] > SIZE_MAX || !gg_mul(elements, (size_t)dims[i], &elements))
+            return "the element count overflows";
+    }
+    if (n_dims == 0 || dims[0] % type->block != 0)
+        return "the first dimension is not a whole number of blocks";
+    if (!gg_mul(elements / type->block, type->bytes, bytes))
+        return "the byte count overflows";
+    return NULL;
+}

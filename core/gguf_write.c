@@ -1,0 +1,400 @@
+// GGUF writer: keys and tensor descriptions are serialised as they are put, tensor data are copied;
+// gg_gguf_write lays them out, 32-aligned, in the order of the calls.
+#include <stdio.h>
+#include <string.h>
+
+#include "core/alloc.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/gguf.h"
+#include "core/limits.h"
+#include "gguf_types.h"
+#include "utf8.h"
+
+enum { ALIGNMENT = 32, VERSION = 3 };
+
+typedef struct buffer {
+    uint8_t *data;
+    size_t used, capacity;
+} buffer;
+
+typedef struct name_list {
+    char **names;
+    size_t n, capacity;
+} name_list;
+
+typedef struct blob {
+    uint8_t *data;
+    size_t bytes;
+} blob;
+
+struct gg_gguf_writer {
+    name_list keys, tensors;
+    buffer entries, directory;
+    blob *blobs;       // [tensors.capacity]
+    size_t data_bytes; // of all tensors, each padded
+};
+
+static size_t padding(size_t n)
+{
+    return (ALIGNMENT - n % ALIGNMENT) % ALIGNMENT;
+}
+
+static gorgon_status fail_memory(const char *name, gorgon_error *err)
+{
+    return gg_fail(err, GORGON_ERROR_MEMORY, "cannot add '%s' to a GGUF file: out of memory", name);
+}
+
+// Makes room for n more bytes, so that the appends that follow cannot fail.
+static bool reserve(buffer *b, size_t n)
+{
+    size_t needed;
+    if (!gg_add(b->used, n, &needed))
+        return false;
+    if (needed <= b->capacity)
+        return true;
+    size_t capacity = b->capacity ? b->capacity : 256;
+    while (capacity < needed) {
+        if (!gg_mul(capacity, 2, &capacity))
+            return false;
+    }
+    uint8_t *grown = gg_realloc(b->data, b->capacity, capacity, 1);
+    if (!grown)
+        return false;
+    b->data = grown;
+    b->capacity = capacity;
+    return true;
+}
+
+static void append_bytes(buffer *b, const void *data, size_t n)
+{
+    if (n)
+        memcpy(b->data + b->used, data, n);
+    b->used += n;
+}
+
+static void append(buffer *b, uint64_t value, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        b->data[b->used++] = (uint8_t)(value >> (8 * i));
+}
+
+static void append_text(buffer *b, const char *text)
+{
+    size_t n = strlen(text);
+    append(b, n, 8);
+    append_bytes(b, text, n);
+}
+
+static bool grow_names(name_list *list, size_t capacity)
+{
+    char **grown = gg_realloc(list->names, list->capacity, capacity, sizeof *grown);
+    if (!grown)
+        return false;
+    list->names = grown;
+    list->capacity = capacity;
+    return true;
+}
+
+static gorgon_status check_name(const name_list *list, const char *name, size_t cap,
+                                gorgon_error *err)
+{
+    size_t length = strlen(name);
+    if (length == 0 || length > GG_MAX_NAME)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "GGUF name '%.80s': expected 1 to %d bytes, got %zu", name, GG_MAX_NAME,
+                       length);
+    size_t bad;
+    bool readable = gg_utf8_valid(name, length, &bad);
+    for (size_t i = 0; i < length; i++)
+        readable = readable && (uint8_t)name[i] >= 0x20 && name[i] != 0x7f;
+    if (!readable)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "GGUF name '%s': expected UTF-8 without control characters", name);
+    if (strcmp(name, "general.alignment") == 0)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "GGUF key '%s' is set by the writer alone",
+                       name);
+    for (size_t i = 0; i < list->n; i++) {
+        if (strcmp(list->names[i], name) == 0)
+            return gg_fail(err, GORGON_ERROR_ARGUMENT, "GGUF name '%s' was put before", name);
+    }
+    if (list->n >= cap)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "GGUF name '%s': expected at most %zu names",
+                       name, cap);
+    return GORGON_OK;
+}
+
+// Starts the entry of `key` and makes room for `bytes` of value; the caller appends exactly those.
+static gorgon_status begin_entry(gg_gguf_writer *w, const char *key, gg_gguf_kind kind,
+                                 size_t bytes, gorgon_error *err)
+{
+    name_list *keys = &w->keys;
+    gorgon_status status = check_name(keys, key, GG_MAX_METADATA, err);
+    if (status != GORGON_OK)
+        return status;
+    if (keys->n == keys->capacity && !grow_names(keys, keys->capacity ? 2 * keys->capacity : 32))
+        return fail_memory(key, err);
+    if (!gg_add(bytes, 8 + strlen(key) + 4, &bytes) || !reserve(&w->entries, bytes))
+        return fail_memory(key, err);
+    char *copy = gg_strdup(key);
+    if (!copy)
+        return fail_memory(key, err);
+    keys->names[keys->n++] = copy;
+    append_text(&w->entries, key);
+    append(&w->entries, kind, 4);
+    return GORGON_OK;
+}
+
+static gorgon_status put_scalar(gg_gguf_writer *w, const char *key, gg_gguf_kind kind,
+                                uint64_t bits, size_t bytes, gorgon_error *err)
+{
+    gorgon_status status = begin_entry(w, key, kind, bytes, err);
+    if (status == GORGON_OK)
+        append(&w->entries, bits, bytes);
+    return status;
+}
+
+static uint32_t float_bits(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+gorgon_status gg_gguf_put_u32(gg_gguf_writer *w, const char *key, uint32_t v, gorgon_error *err)
+{
+    return put_scalar(w, key, GG_GGUF_U32, v, 4, err);
+}
+
+gorgon_status gg_gguf_put_u64(gg_gguf_writer *w, const char *key, uint64_t v, gorgon_error *err)
+{
+    return put_scalar(w, key, GG_GGUF_U64, v, 8, err);
+}
+
+gorgon_status gg_gguf_put_f32(gg_gguf_writer *w, const char *key, float v, gorgon_error *err)
+{
+    return put_scalar(w, key, GG_GGUF_F32, float_bits(v), 4, err);
+}
+
+gorgon_status gg_gguf_put_bool(gg_gguf_writer *w, const char *key, bool v, gorgon_error *err)
+{
+    return put_scalar(w, key, GG_GGUF_BOOL, v ? 1 : 0, 1, err);
+}
+
+static gorgon_status check_text(const char *key, const char *text, gorgon_error *err)
+{
+    size_t n = strlen(text);
+    if (n > GG_MAX_STRING)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "GGUF key '%s': expected a string of at most %u bytes, got %zu", key,
+                       GG_MAX_STRING, n);
+    return GORGON_OK;
+}
+
+gorgon_status gg_gguf_put_string(gg_gguf_writer *w, const char *key, const char *v,
+                                 gorgon_error *err)
+{
+    gorgon_status status = check_text(key, v, err);
+    if (status == GORGON_OK)
+        status = begin_entry(w, key, GG_GGUF_STRING, 8 + strlen(v), err);
+    if (status == GORGON_OK)
+        append_text(&w->entries, v);
+    return status;
+}
+
+// Starts an array whose elements take `bytes` in all.
+static gorgon_status begin_array(gg_gguf_writer *w, const char *key, gg_gguf_kind kind, size_t n,
+                                 size_t bytes, gorgon_error *err)
+{
+    if (!gg_add(bytes, 4 + 8, &bytes))
+        return fail_memory(key, err);
+    gorgon_status status = begin_entry(w, key, GG_GGUF_ARRAY, bytes, err);
+    if (status == GORGON_OK) {
+        append(&w->entries, kind, 4);
+        append(&w->entries, n, 8);
+    }
+    return status;
+}
+
+gorgon_status gg_gguf_put_array_f32(gg_gguf_writer *w, const char *key, const float *v, size_t n,
+                                    gorgon_error *err)
+{
+    size_t bytes;
+    if (!gg_mul(n, 4, &bytes))
+        return fail_memory(key, err);
+    gorgon_status status = begin_array(w, key, GG_GGUF_F32, n, bytes, err);
+    for (size_t i = 0; status == GORGON_OK && i < n; i++)
+        append(&w->entries, float_bits(v[i]), 4);
+    return status;
+}
+
+gorgon_status gg_gguf_put_array_u32(gg_gguf_writer *w, const char *key, const uint32_t *v, size_t n,
+                                    gorgon_error *err)
+{
+    size_t bytes;
+    if (!gg_mul(n, 4, &bytes))
+        return fail_memory(key, err);
+    gorgon_status status = begin_array(w, key, GG_GGUF_U32, n, bytes, err);
+    for (size_t i = 0; status == GORGON_OK && i < n; i++)
+        append(&w->entries, v[i], 4);
+    return status;
+}
+
+gorgon_status gg_gguf_put_array_string(gg_gguf_writer *w, const char *key, const char *const *v,
+                                       size_t n, gorgon_error *err)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        gorgon_status status = check_text(key, v[i], err);
+        if (status != GORGON_OK)
+            return status;
+        if (!gg_add(bytes, 8 + strlen(v[i]), &bytes))
+            return fail_memory(key, err);
+    }
+    gorgon_status status = begin_array(w, key, GG_GGUF_STRING, n, bytes, err);
+    for (size_t i = 0; status == GORGON_OK && i < n; i++)
+        append_text(&w->entries, v[i]);
+    return status;
+}
+
+static gorgon_status check_tensor(const gg_gguf_writer *w, const char *name, gg_dtype type,
+                                  const uint64_t *dims, size_t n_dims, size_t bytes,
+                                  gorgon_error *err)
+{
+    gorgon_status status = check_name(&w->tensors, name, GG_MAX_TENSORS, err);
+    if (status != GORGON_OK)
+        return status;
+    const gg_gguf_type *known = gg_gguf_type_get((uint32_t)type);
+    if (!known)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "GGUF tensor '%s': unknown type %d", name,
+                       (int)type);
+    if (n_dims == 0 || n_dims > GG_MAX_DIMS)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "GGUF tensor '%s': expected 1 to %d dimensions, got %zu", name, GG_MAX_DIMS,
+                       n_dims);
+    size_t expected = 0;
+    const char *problem = gg_gguf_type_span(known, dims, n_dims, &expected);
+    if (problem)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "GGUF tensor '%s' of type %s: %s", name,
+                       known->name, problem);
+    if (bytes != expected)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "GGUF tensor '%s' of type %s: expected %zu bytes, got %zu", name,
+                       known->name, expected, bytes);
+    return GORGON_OK;
+}
+
+static bool grow_tensors(gg_gguf_writer *w)
+{
+    name_list *list = &w->tensors;
+    if (list->n < list->capacity)
+        return true;
+    size_t capacity = list->capacity ? 2 * list->capacity : 32;
+    blob *grown = gg_realloc(w->blobs, list->capacity, capacity, sizeof *grown);
+    if (!grown)
+        return false;
+    w->blobs = grown;
+    return grow_names(list, capacity);
+}
+
+gorgon_status gg_gguf_put_tensor(gg_gguf_writer *w, const char *name, gg_dtype type,
+                                 const uint64_t *dims, size_t n_dims, const void *data,
+                                 size_t bytes, gorgon_error *err)
+{
+    gorgon_status status = check_tensor(w, name, type, dims, n_dims, bytes, err);
+    if (status != GORGON_OK)
+        return status;
+    size_t end;
+    if (!gg_add(w->data_bytes, bytes, &end) || !gg_add(end, padding(end), &end) ||
+        !grow_tensors(w) || !reserve(&w->directory, 8 + strlen(name) + 4 + 8 * GG_MAX_DIMS + 4 + 8))
+        return fail_memory(name, err);
+    char *copy = gg_strdup(name);
+    uint8_t *content = gg_alloc(bytes, 1);
+    if (!copy || !content) {
+        gg_free(copy);
+        gg_free(content);
+        return fail_memory(name, err);
+    }
+    memcpy(content, data, bytes);
+    append_text(&w->directory, name);
+    append(&w->directory, n_dims, 4);
+    for (size_t i = 0; i < n_dims; i++)
+        append(&w->directory, dims[i], 8);
+    append(&w->directory, (uint64_t)type, 4);
+    append(&w->directory, w->data_bytes, 8);
+    w->blobs[w->tensors.n] = (blob){content, bytes};
+    w->tensors.names[w->tensors.n++] = copy;
+    w->data_bytes = end;
+    return GORGON_OK;
+}
+
+gorgon_status gg_gguf_writer_create(gg_gguf_writer **out, gorgon_error *err)
+{
+    *out = gg_alloc(1, sizeof **out);
+    if (!*out)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "cannot create a GGUF writer: out of memory");
+    return GORGON_OK;
+}
+
+static void free_names(name_list *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        gg_free(list->names[i]);
+    gg_free(list->names);
+}
+
+void gg_gguf_writer_free(gg_gguf_writer *writer)
+{
+    if (!writer)
+        return;
+    for (size_t i = 0; i < writer->tensors.n; i++)
+        gg_free(writer->blobs[i].data);
+    gg_free(writer->blobs);
+    free_names(&writer->keys);
+    free_names(&writer->tensors);
+    gg_free(writer->entries.data);
+    gg_free(writer->directory.data);
+    gg_free(writer);
+}
+
+// Writes n bytes and the zeros that bring them up to the alignment.
+static gorgon_status write_padded(gg_output *out, const void *data, size_t n, size_t pad,
+                                  gorgon_error *err)
+{
+    static const uint8_t zeros[ALIGNMENT];
+    gorgon_status status = gg_output_write(out, data, n, err);
+    return status == GORGON_OK ? gg_output_write(out, zeros, pad, err) : status;
+}
+
+static gorgon_status write_content(const gg_gguf_writer *w, gg_output *out, gorgon_error *err)
+{
+    uint8_t bytes[24] = "GGUF";
+    buffer header = {.data = bytes, .used = 4, .capacity = sizeof bytes};
+    append(&header, VERSION, 4);
+    append(&header, w->tensors.n, 8);
+    append(&header, w->keys.n, 8);
+    gorgon_status status = gg_output_write(out, bytes, header.used, err);
+    if (status == GORGON_OK)
+        status = gg_output_write(out, w->entries.data, w->entries.used, err);
+    if (status == GORGON_OK)
+        status = write_padded(out, w->directory.data, w->directory.used,
+                              padding(header.used + w->entries.used + w->directory.used), err);
+    for (size_t i = 0; status == GORGON_OK && i < w->tensors.n; i++)
+        status =
+            write_padded(out, w->blobs[i].data, w->blobs[i].bytes, padding(w->blobs[i].bytes), err);
+    return status;
+}
+
+gorgon_status gg_gguf_write(const gg_gguf_writer *w, const char *path, gorgon_error *err)
+{
+    gg_output *out;
+    gorgon_status status = gg_output_create(path, &out, err);
+    if (status != GORGON_OK)
+        return status;
+    status = write_content(w, out, err);
+    if (status != GORGON_OK) {
+        gg_output_discard(out);
+        return status;
+    }
+    return gg_output_commit(out, err);
+}

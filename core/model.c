@@ -1,0 +1,131 @@
+// Queries of an opened model. Loading is in model_load.c.
+#include "model_impl.h"
+
+#include "core/alloc.h"
+#include "core/gguf.h"
+
+static void free_layer(gg_layer *layer)
+{
+    gg_free(layer->attn_norm);
+    gg_free(layer->ffn_norm);
+    gg_matrix_clear(&layer->q);
+    gg_matrix_clear(&layer->k);
+    gg_matrix_clear(&layer->v);
+    gg_matrix_clear(&layer->o);
+    gg_matrix_clear(&layer->gate);
+    gg_matrix_clear(&layer->up);
+    gg_matrix_clear(&layer->down);
+}
+
+void gorgon_model_free(gorgon_model *model)
+{
+    if (!model)
+        return;
+    for (size_t l = 0; model->layers && l < model->geometry.n_layers; l++)
+        free_layer(&model->layers[l]);
+    gg_free(model->layers);
+    gg_matrix_clear(&model->embedding);
+    gg_matrix_clear(&model->output);
+    gg_free(model->output_norm);
+    gg_tokenizer_free(model->tokenizer);
+    gg_free(model->path);
+    gg_free(model->architecture);
+    gg_free(model->name);
+    gg_free(model);
+}
+
+static uint64_t matrix_bytes(const gg_matrix *w)
+{
+    return (uint64_t)((w->n_out + GG_TILE - 1) / GG_TILE) * w->tile_bytes;
+}
+
+static uint64_t layer_bytes(const gg_layer *layer)
+{
+    return matrix_bytes(&layer->q) + matrix_bytes(&layer->k) + matrix_bytes(&layer->v) +
+           matrix_bytes(&layer->o) + matrix_bytes(&layer->gate) + matrix_bytes(&layer->up) +
+           matrix_bytes(&layer->down);
+}
+
+void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info)
+{
+    const gg_geometry *g = &model->geometry;
+    uint64_t memory = matrix_bytes(&model->embedding) + matrix_bytes(&model->output);
+    for (size_t l = 0; l < g->n_layers; l++)
+        memory += layer_bytes(&model->layers[l]);
+    *info = (gorgon_model_info){
+        .path = model->path,
+        .architecture = model->architecture,
+        .name = model->name,
+        .n_layers = g->n_layers,
+        .d_model = g->d_model,
+        .n_heads = g->n_heads,
+        .n_kv_heads = g->n_kv_heads,
+        .head_dim = g->head_dim,
+        .d_ff = g->d_ff,
+        .n_vocab = g->n_vocab,
+        .context_length = g->context_length,
+        .rope_base = g->rope_base,
+        .norm_eps = g->norm_eps,
+        .tied_output = !model->output.tiles,
+        .n_parameters = model->n_parameters,
+        .file_bytes = model->file_bytes,
+        .memory_bytes = memory,
+        .kv_position_bytes = (uint64_t)g->n_layers * g->n_kv_heads * g->head_dim * 4,
+        .matrix_type = gg_dtype_name(model->layers[0].gate.type),
+        .output_type = gg_dtype_name(gg_model_output(model)->type),
+    };
+}
+
+const gorgon_tokenizer *gorgon_model_tokenizer(const gorgon_model *model)
+{
+    return model->tokenizer;
+}
+
+gorgon_fingerprint gorgon_model_fingerprint(const gorgon_model *model)
+{
+    return model->fingerprint;
+}
+
+const gg_geometry *gg_model_geometry(const gorgon_model *model)
+{
+    return &model->geometry;
+}
+
+const gg_layer *gg_model_layer(const gorgon_model *model, size_t layer)
+{
+    return &model->layers[layer];
+}
+
+const gg_matrix *gg_model_embedding(const gorgon_model *model)
+{
+    return &model->embedding;
+}
+
+const gg_matrix *gg_model_output(const gorgon_model *model)
+{
+    return model->output.tiles ? &model->output : &model->embedding;
+}
+
+const float *gg_model_output_norm(const gorgon_model *model)
+{
+    return model->output_norm;
+}
+
+void gg_model_embed(const gorgon_model *model, gorgon_token token, float *y)
+{
+    gg_matrix_row(&model->embedding, (size_t)token, y);
+}
+
+gorgon_status gorgon_tensors_visit(const char *path, gorgon_tensor_fn fn, void *context,
+                                   gorgon_error *err)
+{
+    gg_gguf *file = NULL;
+    gorgon_status status = gg_gguf_open(path, &file, err);
+    for (size_t i = 0; status == GORGON_OK && i < gg_gguf_tensor_count(file); i++) {
+        const gg_tensor *t = gg_gguf_tensor_at(file, i);
+        const char *type = gg_dtype_name(t->type);
+        fn(context, t->name, type ? type : "?", t->dims, t->n_dims, t->bytes);
+    }
+    gg_gguf_close(file);
+    return status;
+}

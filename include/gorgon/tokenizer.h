@@ -1,0 +1,73 @@
+// Text <-> token ids, and chat templates. A tokenizer is immutable and may be shared by threads.
+#ifndef GORGON_TOKENIZER_H
+#define GORGON_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gorgon/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int32_t gorgon_token; // 0-based vocabulary index
+#define GORGON_TOKEN_NONE (-1)
+
+typedef struct gorgon_tokenizer gorgon_tokenizer;
+
+// Number of ids. Token bytes: borrowed, *length bytes, what the id decodes to (control tokens:
+// their text); NULL and 0 for an id out of range.
+size_t gorgon_tokenizer_size(const gorgon_tokenizer *tokenizer);
+const char *gorgon_tokenizer_bytes(const gorgon_tokenizer *tokenizer, gorgon_token id,
+                                   size_t *length);
+bool gorgon_tokenizer_is_control(const gorgon_tokenizer *tokenizer, gorgon_token id);
+// True when `id` ends a generation (end of sequence, end of turn).
+bool gorgon_tokenizer_is_end(const gorgon_tokenizer *tokenizer, gorgon_token id);
+gorgon_token gorgon_tokenizer_bos(const gorgon_tokenizer *tokenizer); // or GORGON_TOKEN_NONE
+gorgon_token gorgon_tokenizer_eos(const gorgon_tokenizer *tokenizer); // or GORGON_TOKEN_NONE
+// Id of a vocabulary entry by its exact decoded bytes, or GORGON_TOKEN_NONE.
+gorgon_token gorgon_tokenizer_find(const gorgon_tokenizer *tokenizer, const char *bytes,
+                                   size_t length);
+// True when prompts start with BOS by default (from the checkpoint).
+bool gorgon_tokenizer_adds_bos(const gorgon_tokenizer *tokenizer);
+
+// Encodes `length` bytes of UTF-8. With parse_special, control tokens are matched in the text;
+// otherwise they are ordinary text. No BOS is added. *ids is allocated (gorgon_free), *n_ids set.
+// Bytes that the vocabulary cannot express are dropped (see docs/formats.md).
+// Error: GORGON_ERROR_ARGUMENT with the byte offset when the text is not valid UTF-8.
+gorgon_status gorgon_tokenizer_encode(const gorgon_tokenizer *tokenizer, const char *text,
+                                      size_t length, bool parse_special, gorgon_token **ids,
+                                      size_t *n_ids, gorgon_error *err);
+// Concatenated bytes of the ids, NUL-terminated, allocated (gorgon_free); *length excludes the NUL.
+// May end inside a UTF-8 character. Error: GORGON_ERROR_ARGUMENT naming an id out of range.
+gorgon_status gorgon_tokenizer_decode(const gorgon_tokenizer *tokenizer, const gorgon_token *ids,
+                                      size_t n_ids, char **text, size_t *length, gorgon_error *err);
+
+typedef struct gorgon_message {
+    const char *role;    // "system", "user", "assistant"
+    const char *content; // UTF-8
+} gorgon_message;
+
+// True when the checkpoint's chat template is one that gorgon knows.
+bool gorgon_tokenizer_has_chat(const gorgon_tokenizer *tokenizer);
+// Renders messages through the checkpoint's chat template (ChatML here; a default system prompt is
+// inserted when the template does so). *text is allocated (gorgon_free).
+// Error: GORGON_ERROR_UNSUPPORTED when the template is absent or unknown, listing the known ones.
+gorgon_status gorgon_tokenizer_chat(const gorgon_tokenizer *tokenizer,
+                                    const gorgon_message *messages, size_t n_messages,
+                                    bool add_generation_prompt, char **text, gorgon_error *err);
+
+// Length of the longest prefix of text[0..length) that does not end inside a UTF-8 character;
+// used to stream text token by token.
+size_t gorgon_utf8_complete(const char *text, size_t length);
+
+// Frees what gorgon functions allocated for the caller. NULL is legal.
+void gorgon_free(void *block);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

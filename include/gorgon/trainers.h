@@ -1,0 +1,102 @@
+// Making heads: text synthesis, feature cache, training, calibration, and `attach`, which runs
+// them all. Every stage is resumable: killed at any moment and started again with the same options
+// it continues, and its result is bit-equal to an uninterrupted run.
+#ifndef GORGON_TRAINERS_H
+#define GORGON_TRAINERS_H
+
+#include "gorgon/engine.h"
+#include "gorgon/heads.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Progress of a stage. done of total in `unit`s; rate per second. `line` is a human summary.
+typedef struct gorgon_progress {
+    const char *stage; // "synth", "train", "calibrate"
+    const char *unit;  // "tokens", "steps"
+    uint64_t done, total;
+    double rate, eta_s;
+    const char *line; // one line of figures (loss, accuracy), "" if none
+} gorgon_progress;
+// Returns false to stop: the stage saves its state and returns GORGON_ERROR_CANCELLED.
+typedef bool (*gorgon_progress_fn)(void *context, const gorgon_progress *progress);
+
+typedef struct gorgon_synth_options {
+    const char *cache;     // directory of the feature cache, created if absent
+    uint64_t tokens;       // assistant tokens wanted, default 200000
+    uint64_t seed;         // default 1
+    uint64_t cache_limit;  // bytes of hidden states kept, the rest is recomputed; 0 = no limit
+    size_t max_sequence;   // positions per sequence, default 1024
+    double greedy_share;   // of answers, default 0.5; the rest sampled
+    float temperature;     // of sampled answers, default 0.7
+    const char *text_path; // also write the conversations as JSONL here, NULL = no
+    gorgon_progress_fn progress;
+    void *context;
+} gorgon_synth_options;
+void gorgon_synth_options_init(gorgon_synth_options *options);
+// The engine needs max_sequences and kv_positions for its batch (gorgon_synth_engine_options).
+gorgon_status gorgon_synth(gorgon_engine *engine, const gorgon_synth_options *options,
+                           gorgon_error *err);
+// Fills in engine options that suit synthesis on this model (batch, KV, rows).
+void gorgon_synth_engine_options(const gorgon_model *model, const gorgon_synth_options *options,
+                                 gorgon_engine_options *engine_options);
+
+typedef struct gorgon_train_options {
+    const char *cache;         // feature cache made by gorgon_synth
+    const char *out;           // heads file to write
+    const char *state;         // checkpoint file of the training run, NULL = "<cache>/train.state"
+    uint64_t seed;             // default 1
+    size_t n_heads;            // default 4
+    size_t n_blocks;           // residual blocks per head, default 1
+    bool root_embedding;       // default true
+    size_t draft_vocab;        // most frequent ids of the training text, default 4096; 0 = all
+    double epochs;             // default 2
+    size_t batch;              // positions per step, default 512
+    double learning_rate;      // default 1.5e-3, cosine to 0 after warm-up
+    double warmup_share;       // of all steps, default 0.03
+    double weight_decay;       // default 0.01
+    double clip;               // global gradient norm, default 1
+    double head_decay;         // loss weight of head k is head_decay^k, default 0.8
+    bool hard_targets;         // cross-entropy on the token instead of the base's top tokens
+    double held_out;           // share of sequences kept for evaluation, default 0.05
+    const char *weight_type;   // "F16" (default), "F32", "Q8_0"
+    uint64_t checkpoint_steps; // default 100
+    gorgon_progress_fn progress;
+    void *context;
+} gorgon_train_options;
+void gorgon_train_options_init(gorgon_train_options *options);
+gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *options,
+                           gorgon_error *err);
+
+typedef struct gorgon_calibrate_options {
+    const char *cache; // its held-out sequences are used
+    const char *heads; // heads file, rewritten with the calibration
+    size_t set;
+    size_t max_positions; // default 20000
+    double held_out;      // as in training, default 0.05
+    gorgon_progress_fn progress;
+    void *context;
+} gorgon_calibrate_options;
+void gorgon_calibrate_options_init(gorgon_calibrate_options *options);
+gorgon_status gorgon_calibrate(gorgon_engine *engine, const gorgon_calibrate_options *options,
+                               gorgon_error *err);
+
+// synth + train + calibrate with one set of defaults; `cache` defaults to "<out>.cache".
+typedef struct gorgon_attach_options {
+    const char *out;
+    gorgon_synth_options synth;
+    gorgon_train_options train;
+    gorgon_calibrate_options calibrate;
+    bool keep_cache; // default false: the cache is removed when everything is done
+    const char *cpu_level; // NULL = best
+} gorgon_attach_options;
+void gorgon_attach_options_init(gorgon_attach_options *options);
+gorgon_status gorgon_attach(const gorgon_model *model, const gorgon_attach_options *options,
+                            size_t threads, gorgon_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
