@@ -1,0 +1,60 @@
+// Names and value checks of the heads format.
+#include "heads_format.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void gg_heads_key(gg_heads_name name, size_t set, const char *field)
+{
+    snprintf(name, GG_MAX_NAME, "gorgon.heads.%zu.%s", set, field);
+}
+
+void gg_heads_ids_name(gg_heads_name name, size_t set)
+{
+    snprintf(name, GG_MAX_NAME, "heads.%zu.draft_ids", set);
+}
+
+void gg_heads_block_name(gg_heads_name name, size_t set, size_t head, size_t block,
+                         const char *part)
+{
+    snprintf(name, GG_MAX_NAME, "heads.%zu.%zu.block.%zu.%s", set, head, block, part);
+}
+
+void gg_heads_part_name(gg_heads_name name, size_t set, size_t head, const char *part)
+{
+    snprintf(name, GG_MAX_NAME, "heads.%zu.%zu.%s.weight", set, head, part);
+}
+
+bool gg_heads_weight_type(gg_dtype type)
+{
+    return type == GG_F32 || type == GG_F16 || type == GG_Q8_0;
+}
+
+static bool finite_f16(const uint8_t *p)
+{
+    return (p[1] & 0x7c) != 0x7c;
+}
+
+static bool finite_f32(const uint8_t *p)
+{
+    return (p[3] & 0x7f) != 0x7f || (p[2] & 0x80) == 0;
+}
+
+bool gg_heads_finite(gg_dtype type, const uint8_t *data, size_t bytes)
+{
+    const size_t unit = gg_dtype_row_bytes(type, gg_dtype_is_quantized(type) ? GG_BLOCK : 1);
+    for (size_t at = 0; at < bytes; at += unit) {
+        if (!(type == GG_F32 ? finite_f32(data + at) : finite_f16(data + at)))
+            return false;
+    }
+    return true;
+}
+
+size_t gg_heads_bad_id(const uint32_t *ids, size_t n, size_t n_vocab)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] >= n_vocab || (i > 0 && ids[i] <= ids[i - 1]))
+            return i;
+    }
+    return n;
+}

@@ -1,0 +1,36 @@
+// What reading and writing of heads files share: version, names and checks of single values.
+// The format itself is described in docs/formats.md, "Heads side-car".
+#ifndef GG_HEADS_FORMAT_H
+#define GG_HEADS_FORMAT_H
+
+#include "core/gguf.h"
+#include "core/limits.h"
+#include "heads/head_set.h"
+
+enum {
+    GG_HEADS_VERSION = 1,
+};
+
+#define GG_HEADS_ARCHITECTURE "gorgon-heads"
+#define GG_HEADS_KIND         "medusa"
+
+typedef char gg_heads_name[GG_MAX_NAME];
+
+// Key "gorgon.heads.<set>.<field>".
+void gg_heads_key(gg_heads_name name, size_t set, const char *field);
+// Tensor "heads.<set>.draft_ids".
+void gg_heads_ids_name(gg_heads_name name, size_t set);
+// Tensor "heads.<set>.<head>.block.<block>.<part>", part "weight" or "bias".
+void gg_heads_block_name(gg_heads_name name, size_t set, size_t head, size_t block,
+                         const char *part);
+// Tensor "heads.<set>.<head>.<part>.weight", part "root" or "output".
+void gg_heads_part_name(gg_heads_name name, size_t set, size_t head, const char *part);
+
+// True for F32, F16 and Q8_0: what weights of heads may be stored as.
+bool gg_heads_weight_type(gg_dtype type);
+// False if any of `bytes` of stored values is infinite or not a number (Q8_0: any scale).
+bool gg_heads_finite(gg_dtype type, const uint8_t *data, size_t bytes);
+// Index of the first of ids[n] that is not below n_vocab or not above its predecessor; n if none.
+size_t gg_heads_bad_id(const uint32_t *ids, size_t n, size_t n_vocab);
+
+#endif

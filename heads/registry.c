@@ -1,0 +1,53 @@
+// Proposers by name.
+#include "registry.h"
+
+#include <string.h>
+
+#include "core/error.h"
+
+typedef gorgon_status (*constructor)(const gg_proposer_config *config, gg_proposer **out,
+                                     gorgon_error *err);
+
+#define NAME(name, create)   name,
+#define CREATE(name, create) create,
+static const char *const names[] = {GG_PROPOSERS(NAME) NULL};
+static const constructor constructors[] = {GG_PROPOSERS(CREATE) NULL};
+#undef NAME
+#undef CREATE
+
+const char *const *gg_proposer_names(void)
+{
+    return names;
+}
+
+static gorgon_status fail_unknown(const char *name, gorgon_error *err)
+{
+    char list[200] = "";
+    for (size_t i = 0; names[i]; i++) {
+        const size_t used = strlen(list), room = sizeof list - used;
+        if (strlen(names[i]) + 3 > room)
+            break;
+        if (i > 0)
+            strcat(list, ", ");
+        strcat(list, names[i]);
+    }
+    return gg_fail(err, GORGON_ERROR_ARGUMENT, "unknown proposer '%.60s', expected one of: %s",
+                   name, list);
+}
+
+gorgon_status gg_proposer_create(const char *name, const gg_proposer_config *config,
+                                 gg_proposer **out, gorgon_error *err)
+{
+    *out = NULL;
+    for (size_t i = 0; names[i]; i++) {
+        if (strcmp(names[i], name) == 0)
+            return constructors[i](config, out, err);
+    }
+    return fail_unknown(name, err);
+}
+
+void gg_proposer_free(gg_proposer *p)
+{
+    if (p)
+        p->ops->free(p);
+}

@@ -1,0 +1,16 @@
+// The list of proposers: name and constructor. A new one is a file and a line here.
+#ifndef GG_HEADS_REGISTRY_H
+#define GG_HEADS_REGISTRY_H
+
+#include "heads/proposer.h"
+
+#define GG_PROPOSERS(X)                                                                            \
+    X("heads", gg_heads_proposer)                                                                  \
+    X("lookup", gg_lookup_proposer)
+
+#define GG_DECLARE_PROPOSER(name, create)                                                          \
+    gorgon_status create(const gg_proposer_config *config, gg_proposer **out, gorgon_error *err);
+GG_PROPOSERS(GG_DECLARE_PROPOSER)
+#undef GG_DECLARE_PROPOSER
+
+#endif
