@@ -1,0 +1,417 @@
+// One step of decoding, in this order: schedule, propose, lay rows, pass, conclude (verify, commit,
+// observe, stream), learn. Plain decoding is the same step with trees of the root alone.
+#include "core/error.h"
+#include "core/file.h"
+#include "core/system.h"
+#include "decoder.h"
+
+// The account of one step.
+typedef struct step_account {
+    double begin_s, draft_s, pass_s;
+    size_t n_decode;    // streams that decode; the others read their prompts
+    size_t n_finishing; // prompts that end in this pass
+    size_t n_prompt_rows;
+    double decode_attended, prompt_attended; // positions
+    uint32_t active;                         // proposers, bit set
+    gg_objective objective;
+    gg_growth growth;
+    gorgon_status status; // first failure of a stream
+} step_account;
+
+static bool reading_prompt(const gorgon_stream *s)
+{
+    return gorgon_sequence_length(s->sequence) < s->n_prompt;
+}
+
+// Gives this pass's prompt rows to the streams that read their prompts, first come first served.
+// Beside decoding streams they get at most half of the rows, so that those keep their trees.
+static void schedule(gorgon_decoder *d, step_account *step)
+{
+    d->n_running = 0;
+    for (size_t i = 0; i < d->max_streams; i++) {
+        gg_slot *slot = &d->slots[i];
+        if (!slot->stream)
+            continue;
+        d->running[d->n_running++] = slot;
+        slot->prompt = reading_prompt(slot->stream);
+        slot->verify_s = 0.0;
+        slot->drafting = false;
+        step->n_decode += !slot->prompt;
+        if (!slot->prompt)
+            step->decode_attended += (double)slot->stream->n_tokens;
+    }
+    size_t left = d->max_rows - step->n_decode;
+    if (step->n_decode > 0 && left > d->max_rows / 2)
+        left = d->max_rows / 2;
+    for (size_t i = 0; i < d->n_running; i++) {
+        gg_slot *slot = d->running[i];
+        if (!slot->prompt)
+            continue;
+        size_t done = gorgon_sequence_length(slot->stream->sequence);
+        size_t todo = slot->stream->n_prompt - done;
+        slot->n_rows = todo < left ? todo : left;
+        left -= slot->n_rows;
+        step->n_prompt_rows += slot->n_rows;
+        step->n_finishing += slot->n_rows == todo;
+        step->prompt_attended += (double)slot->n_rows * ((double)done + 0.5 * (double)slot->n_rows);
+    }
+}
+
+// Draft nodes that fit into this pass.
+static size_t room_for_nodes(const gorgon_decoder *d, const step_account *step)
+{
+    size_t rows = d->max_rows - step->n_decode - step->n_prompt_rows;
+    size_t logits = d->max_logit_rows - step->n_decode - step->n_finishing;
+    return rows < logits ? rows : logits;
+}
+
+static size_t nodes_per_tree(const gorgon_decoder *d, const step_account *step, size_t room)
+{
+    if (d->plan.mode == GG_TREE_FIXED)
+        return d->plan.fixed_nodes;
+    if (d->plan.mode == GG_TREE_STATIC)
+        return room / step->n_decode; // equal shares: shapes are filled one after another
+    return GG_MAX_TREE_NODES - 1;
+}
+
+static void sprout(gorgon_decoder *d, gg_slot *slot, size_t max_nodes)
+{
+    const gorgon_stream *s = slot->stream;
+    size_t at = d->n_sprouts++;
+    gg_sprout *new = &d->sprouts[at];
+    *new = (gg_sprout){
+        .tree = &slot->tree, .max_depth = gg_stream_max_depth(s), .max_nodes = max_nodes};
+    for (size_t i = 0; i < d->n_proposers; i++) {
+        gg_draft *draft = &d->drafts[i * d->max_streams + at];
+        *draft = (gg_draft){.state = slot->state[i],
+                            .root = s->tokens[s->n_tokens - 1],
+                            .root_position = s->n_tokens - 1,
+                            .sampling = &s->request.sampling};
+        new->draft[i] = draft;
+    }
+    d->sprout_slot[at] = slot;
+    slot->drafting = true;
+}
+
+static void begin_proposers(gorgon_decoder *d, const step_account *step)
+{
+    for (size_t i = 0; i < d->n_proposers; i++) {
+        if (!(step->active & UINT32_C(1) << i))
+            continue;
+        double begin = gg_now();
+        d->proposer[i]->ops->begin(d->proposer[i], d->drafts + i * d->max_streams, d->n_sprouts);
+        gg_plan_begin_time(&d->plan, i, gg_now() - begin);
+    }
+}
+
+static void make_objective(gorgon_decoder *d, step_account *step)
+{
+    const gg_cost *cost = &d->plan.cost;
+    double attended = step->decode_attended + step->prompt_attended;
+    size_t rows = step->n_decode + step->n_prompt_rows;
+    step->objective = (gg_objective){
+        .cost = cost,
+        .tokens = (double)step->n_decode,
+        .rows = rows,
+        .attended = attended,
+        .node_attended = step->decode_attended / (double)step->n_decode,
+        .sunk_s = gg_cost_seconds(cost, rows, attended) -
+                  gg_cost_seconds(cost, step->n_decode, step->decode_attended),
+    };
+    gg_plan_draft_cost(&d->plan, step->active, &step->objective.draft_s,
+                       &step->objective.node_draft_s);
+}
+
+static void grow(gorgon_decoder *d, step_account *step, size_t room)
+{
+    bool automatic = d->plan.mode == GG_TREE_AUTO;
+    if (automatic)
+        make_objective(d, step);
+    if (d->plan.mode == GG_TREE_STATIC)
+        step->growth =
+            gg_grow_static(&d->grower, step->active, d->sprouts, d->n_sprouts, &d->plan.shape);
+    else
+        step->growth = gg_grow_best_first(&d->grower, step->active, d->sprouts, d->n_sprouts, room,
+                                          automatic ? &step->objective : NULL);
+}
+
+// Draws up the trees of all decoding streams.
+static void propose(gorgon_decoder *d, step_account *step)
+{
+    double begin = gg_now();
+    size_t room = room_for_nodes(d, step);
+    d->n_sprouts = 0;
+    gg_grower_reset(&d->grower);
+    if (step->n_decode > 0)
+        step->active = gg_plan_active(&d->plan);
+    for (size_t i = 0; i < d->n_running; i++) {
+        gg_slot *slot = d->running[i];
+        if (slot->prompt)
+            continue;
+        gg_tree_init(&slot->tree, slot->stream->tokens[slot->stream->n_tokens - 1]);
+        if (step->active && room > 0 && gg_stream_max_depth(slot->stream) > 0)
+            sprout(d, slot, nodes_per_tree(d, step, room));
+    }
+    if (d->n_sprouts == 0)
+        return;
+    begin_proposers(d, step);
+    grow(d, step, room);
+    step->draft_s = gg_now() - begin;
+}
+
+static void lay_prompt(gorgon_decoder *d, gg_slot *slot)
+{
+    const gorgon_stream *s = slot->stream;
+    size_t done = gorgon_sequence_length(s->sequence);
+    for (size_t i = 0; i < slot->n_rows; i++) {
+        bool last = done + i + 1 == s->n_prompt;
+        int32_t parent = i == 0 ? GORGON_ROW_ROOT : (int32_t)(d->n_rows - 1);
+        d->rows[d->n_rows++] =
+            (gorgon_row){s->sequence, s->tokens[done + i], parent, last ? GORGON_WANT_LOGITS : 0};
+    }
+}
+
+static void lay_tree(gorgon_decoder *d, gg_slot *slot)
+{
+    const gg_draft_tree *tree = &slot->tree;
+    slot->n_rows = tree->n;
+    for (size_t i = 0; i < tree->n; i++) {
+        int32_t parent = i == 0 ? GORGON_ROW_ROOT : (int32_t)slot->first_row + tree->parent[i];
+        d->rows[d->n_rows++] =
+            (gorgon_row){slot->stream->sequence, tree->token[i], parent, GORGON_WANT_LOGITS};
+    }
+}
+
+static void lay_rows(gorgon_decoder *d)
+{
+    d->n_rows = 0;
+    for (size_t i = 0; i < d->n_running; i++) {
+        gg_slot *slot = d->running[i];
+        slot->first_row = d->n_rows;
+        if (slot->prompt)
+            lay_prompt(d, slot);
+        else
+            lay_tree(d, slot);
+    }
+}
+
+static gorgon_status run_pass(gorgon_decoder *d, step_account *step, gorgon_error *err)
+{
+    double begin = gg_now();
+    gorgon_status status = gorgon_engine_pass(d->engine, d->rows, d->n_rows, err);
+    step->pass_s = gg_now() - begin;
+    return status;
+}
+
+// The target's own tokens for this stream: along its tree, or after the last prompt row.
+static void verify(gorgon_decoder *d, gg_slot *slot)
+{
+    double begin = gg_now();
+    const gorgon_stream *s = slot->stream;
+    bool last_prompt_row = gorgon_sequence_length(s->sequence) + slot->n_rows == s->n_prompt;
+    slot->verdict.n = 0;
+    if (!slot->prompt || last_prompt_row) {
+        if (slot->prompt)
+            gg_tree_init(&slot->tree, s->tokens[s->n_prompt - 1]);
+        gg_verify_input input = {
+            .engine = d->engine,
+            .tree = &slot->tree,
+            .first_row = slot->prompt ? slot->first_row + slot->n_rows - 1 : slot->first_row,
+            .root_position = slot->prompt ? s->n_prompt - 1 : s->n_tokens - 1,
+            .sampling = &s->request.sampling,
+            .scratch = d->sample_scratch,
+        };
+        d->rule->verify(&input, &slot->verdict);
+    }
+    slot->verify_s = gg_now() - begin;
+}
+
+// Takes the decided tokens into the stream; returns how many rows of the pass become its history.
+static size_t take(gorgon_decoder *d, gg_slot *slot)
+{
+    gorgon_stream *s = slot->stream;
+    const gg_verdict *v = &slot->verdict;
+    size_t taken = 0;
+    if (v->n > 0 && s->limit == 0)
+        gg_stream_end(s, GORGON_STOP_LENGTH);
+    else if (v->n > 0)
+        taken = gg_stream_take(s, d->tokenizer, v->decided, v->n);
+    size_t first = slot->prompt ? slot->first_row + slot->n_rows - 1 : slot->first_row;
+    for (size_t i = 0; d->record_logits && i < taken; i++)
+        s->logits_hash = gg_hash(gorgon_engine_logits(d->engine, first + v->path[i]),
+                                 d->n_vocab * sizeof(float), s->logits_hash);
+    size_t n = slot->prompt ? slot->n_rows : taken;
+    for (size_t i = 0; i < n; i++)
+        d->chain[i] = (uint32_t)(slot->first_row + (slot->prompt ? i : v->path[i]));
+    return n;
+}
+
+// Shows the committed rows d->chain[0 .. n) to the request and to the proposers.
+static void observe(gorgon_decoder *d, gg_slot *slot, size_t position, size_t n)
+{
+    const gorgon_stream *s = slot->stream;
+    for (size_t i = 0; i < n; i++) {
+        d->hidden[i] = gorgon_engine_hidden(d->engine, d->chain[i]);
+        gorgon_committed_row row = {position + i, s->tokens[position + i], d->hidden[i],
+                                    gorgon_engine_logits(d->engine, d->chain[i])};
+        if (s->request.on_row)
+            s->request.on_row(s->request.context, &row);
+    }
+    gg_observation seen = {position, n, s->tokens + position, d->hidden};
+    for (size_t i = 0; i < d->n_proposers; i++)
+        d->proposer[i]->ops->observe(d->proposer[i], slot->state[i], &seen);
+}
+
+// One stream's share of the pass. A stream whose rows cannot be kept fails alone.
+static void conclude(gorgon_decoder *d, gg_slot *slot, step_account *step, gorgon_error *err)
+{
+    gorgon_stream *s = slot->stream;
+    if (slot->n_rows == 0)
+        return;
+    verify(d, slot);
+    size_t position = gorgon_sequence_length(s->sequence);
+    size_t n = take(d, slot);
+    gorgon_error why = {0};
+    gorgon_status status = GORGON_OK;
+    if (s->stop == GORGON_STOP_NONE)
+        status = gorgon_engine_commit(d->engine, s->sequence, d->chain, n, &why);
+    if (status == GORGON_OK) {
+        observe(d, slot, position, n);
+        return;
+    }
+    gg_stream_end(s, GORGON_STOP_FAILED);
+    if (step->status == GORGON_OK)
+        step->status = gg_fail(err, status, "stream %zu of %zu tokens had to stop: %s", s->slot,
+                               s->n_tokens, why.message);
+}
+
+static void judge(gorgon_decoder *d, const gg_slot *slot, const gg_candidate *c, size_t proposer,
+                  bool accepted)
+{
+    const gg_opinion *o = &d->grower.opinions[c->opinions + proposer];
+    size_t depth = (size_t)slot->tree.depth[c->parent] + 1;
+    gg_online_observe(&d->grower.online[proposer], depth, o->calibrated, accepted);
+    if (c->node != GG_NO_NODE) {
+        gorgon_telemetry *t = &d->telemetry[proposer];
+        size_t row = depth <= GORGON_TELEMETRY_DEPTH ? depth - 1 : GORGON_TELEMETRY_DEPTH - 1;
+        size_t column = o->rank < GORGON_TELEMETRY_RANK ? o->rank : GORGON_TELEMETRY_RANK - 1;
+        t->offered[row][column]++;
+        t->accepted[row][column] += accepted;
+        t->expected += (double)o->corrected;
+    }
+    if (d->tap) {
+        gg_edge_outcome outcome = {.proposer = d->proposer[proposer]->name,
+                                   .sampled = slot->stream->request.sampling.temperature > 0.0f,
+                                   .depth = depth,
+                                   .rank = o->rank,
+                                   .features = o->features,
+                                   .calibrated = o->calibrated,
+                                   .accepted = accepted};
+        d->tap(d->tap_context, &outcome);
+    }
+}
+
+// Compares every suggested edge whose parent was accepted with the target's token, whether or not
+// it was in the tree: the correction also hears of what it talked the planner out of.
+static void learn_edges(gorgon_decoder *d)
+{
+    for (size_t k = 0; k < d->grower.n_pool; k++) {
+        const gg_candidate *c = &d->grower.pool[k];
+        const gg_slot *slot = d->sprout_slot[c->sprout];
+        const gg_verdict *v = &slot->verdict;
+        if (c->parent >= slot->tree.n)
+            continue;
+        size_t i = slot->tree.depth[c->parent];
+        if (i >= v->n || v->path[i] != c->parent)
+            continue;
+        bool accepted = v->decided[i] == c->token;
+        for (size_t p = 0; p < d->n_proposers; p++) {
+            if (c->proposers & UINT32_C(1) << p)
+                judge(d, slot, c, p, accepted);
+        }
+        if (c->proposers & (c->proposers - 1))
+            gg_online_observe(&d->grower.online[GG_MAX_PROPOSERS], i + 1, c->merged, accepted);
+    }
+}
+
+// Nodes that only one proposer named count for it.
+static void give_credit(const gorgon_decoder *d, gg_credit *credit)
+{
+    for (size_t i = 0; i < d->n_sprouts; i++) {
+        const gg_draft_tree *tree = d->sprouts[i].tree;
+        for (size_t node = 1; node < tree->n; node++) {
+            for (size_t p = 0; p < d->n_proposers; p++) {
+                if (tree->proposers[node] == UINT32_C(1) << p) {
+                    credit[p].nodes++;
+                    credit[p].path_sum += (double)tree->path[node];
+                }
+            }
+        }
+    }
+}
+
+static void learn(gorgon_decoder *d, step_account *step)
+{
+    bool automatic = d->plan.mode == GG_TREE_AUTO && d->n_sprouts > 0;
+    learn_edges(d);
+    if (automatic) {
+        gg_credit credit[GG_MAX_PROPOSERS] = {{0}};
+        give_credit(d, credit);
+        gg_plan_settle(&d->plan, &step->objective, step->active, step->growth.nodes,
+                       step->growth.path_sum, credit);
+    }
+    if (d->plan.has_cost && step->n_prompt_rows == 0) {
+        double nodes = (double)(d->n_rows - step->n_decode);
+        double attended = step->decode_attended * (1.0 + nodes / (double)step->n_decode);
+        gg_cost_observe(&d->plan.cost, d->n_rows, attended, step->pass_s);
+    }
+}
+
+// Books the time, lets go of finished streams and counts the others. A stream's times are wall
+// time of the passes it took part in, whoever else was in them.
+static size_t settle(gorgon_decoder *d, const step_account *step)
+{
+    double total = gg_now() - step->begin_s;
+    size_t active = 0;
+    for (size_t i = 0; i < d->n_running; i++) {
+        gg_slot *slot = d->running[i];
+        gorgon_stream *s = slot->stream;
+        if (slot->prompt) {
+            s->prefill_s += total;
+        } else {
+            s->decode_s += total;
+            s->draft_s += step->draft_s;
+            s->verify_s += slot->verify_s;
+            s->passes++;
+        }
+        if (s->stop == GORGON_STOP_NONE) {
+            active++;
+            continue;
+        }
+        gorgon_sequence_free(s->sequence);
+        s->sequence = NULL;
+        slot->stream = NULL;
+    }
+    return active;
+}
+
+gorgon_status gorgon_decoder_step(gorgon_decoder *decoder, size_t *active, gorgon_error *err)
+{
+    step_account step = {.begin_s = gg_now()};
+    *active = 0;
+    schedule(decoder, &step);
+    if (decoder->n_running == 0)
+        return GORGON_OK;
+    propose(decoder, &step);
+    lay_rows(decoder);
+    gorgon_status status = run_pass(decoder, &step, err);
+    if (status != GORGON_OK) {
+        *active = decoder->n_running;
+        return status;
+    }
+    for (size_t i = 0; i < decoder->n_running; i++)
+        conclude(decoder, decoder->running[i], &step, err);
+    learn(decoder, &step);
+    *active = settle(decoder, &step);
+    return step.status;
+}
