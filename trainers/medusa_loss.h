@@ -1,0 +1,20 @@
+// Loss of a block of logits: softmax, cross-entropy, gradient, ranks; one pass per row.
+#ifndef GG_TRAINERS_MEDUSA_LOSS_H
+#define GG_TRAINERS_MEDUSA_LOSS_H
+
+#include "trainers/medusa.h"
+
+typedef struct gg_medusa_loss {
+    const gg_kernels *kernels;
+    size_t rows, n_out;
+    const gg_medusa_target *targets; // [rows]
+    float *logits;                   // [rows][n_out]; becomes the gradient when want_gradient
+    bool want_gradient;
+    double *loss;   // [rows] or NULL
+    uint32_t *rank; // [rows] or NULL
+    float *maxima;  // [threads][ceil(n_out / 64)] scratch
+} gg_medusa_loss;
+
+void gg_medusa_loss_run(gg_team *team, const gg_medusa_loss *loss);
+
+#endif

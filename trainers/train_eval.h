@@ -1,0 +1,38 @@
+// Held-out loss and accuracy of heads in training.
+#ifndef GG_TRAINERS_TRAIN_EVAL_H
+#define GG_TRAINERS_TRAIN_EVAL_H
+
+#include "core/limits.h"
+#include "train_batch.h"
+
+enum { GG_TRAIN_TOP = 10 };
+
+// Buffers of one batch.
+typedef struct gg_train_buffers {
+    size_t batch;              // positions
+    float *input;              // [batch][layout.input]
+    gg_medusa_target *targets; // [batch * n_heads]
+    double *loss;              // [batch * n_heads]
+    uint32_t *rank;            // [batch * n_heads]
+} gg_train_buffers;
+
+// Top-n accuracy counts every pair whose token is known; a token outside the draft vocabulary is a
+// miss. Ranks are those of f32 logits, ties go to the lower id.
+typedef struct gg_train_scores {
+    size_t positions;
+    double loss;                                         // as in training: mean over positions
+    uint64_t pairs[GG_MAX_DRAFT_HEADS];                  // positions with a known token
+    uint64_t hits[GG_MAX_DRAFT_HEADS][GG_TRAIN_TOP + 1]; // [r]: rank r, last: worse or absent
+} gg_train_scores;
+
+// Share of pairs of `head` whose token ranks among the first `top`; 0 without pairs.
+double gg_train_accuracy(const gg_train_scores *scores, size_t head, size_t top);
+
+// At most `most` evenly spaced records[n] of store.
+gorgon_status gg_train_evaluate(gg_medusa_trainer *trainer, const float *parameters,
+                                const gg_batch_maker *maker, const gg_feature_store *store,
+                                const uint32_t *records, size_t n, size_t most,
+                                const gg_train_buffers *buffers, gg_train_scores *scores,
+                                gorgon_error *err);
+
+#endif
