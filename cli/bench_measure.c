@@ -1,0 +1,123 @@
+// Limits of the machine, and the cost of a pass against them.
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+#include "gorgon/machine.h"
+
+enum { CONTEXT = 128, MOST_ROWS = 1 << (BENCH_COSTS - 1), REPEATS = 9 };
+
+typedef struct weight_sum {
+    uint64_t bytes, macs;
+    uint64_t embedding_bytes, embedding_macs;
+    bool own_output;
+} weight_sum;
+
+// Matrices only. The embedding is read by the pass only where it serves as the output matrix.
+static void add_tensor(void *context, const char *name, const char *type, const uint64_t *dims,
+                       size_t n_dims, uint64_t bytes)
+{
+    (void)type;
+    weight_sum *sum = context;
+    if (n_dims < 2)
+        return;
+    if (strcmp(name, "token_embd.weight") == 0) {
+        sum->embedding_bytes = bytes;
+        sum->embedding_macs = dims[0] * dims[1];
+        return;
+    }
+    sum->own_output = sum->own_output || strcmp(name, "output.weight") == 0;
+    sum->bytes += bytes;
+    sum->macs += dims[0] * dims[1];
+}
+
+static bool count_weights(const char *path, bench_result *result)
+{
+    gorgon_error err = {0};
+    weight_sum sum = {0};
+    if (gorgon_tensors_visit(path, add_tensor, &sum, &err) != GORGON_OK)
+        return cli_fail(&err);
+    result->weight_bytes = sum.bytes + (sum.own_output ? 0 : sum.embedding_bytes);
+    result->weight_macs = sum.macs + (sum.own_output ? 0 : sum.embedding_macs);
+    return true;
+}
+
+static double limit_ms(const bench_result *r, size_t rows)
+{
+    double read = (double)r->weight_bytes / (r->bandwidth_gb_s * 1e6);
+    double work = (double)rows * (double)r->weight_macs / (r->peak_gmac_s * 1e6);
+    return read > work ? read : work;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Any ordinary ids do: the time does not depend on them.
+static gorgon_token filler(size_t i, size_t n_vocab)
+{
+    return (gorgon_token)((i * 97 + 3) % n_vocab);
+}
+
+static bool time_passes(cli_session *s, const gorgon_row *rows, bench_result *r)
+{
+    gorgon_error err = {0};
+    double ms[BENCH_COSTS][REPEATS];
+    // Sizes take turns, so that a busy moment of the machine does not fall on one of them.
+    for (size_t repeat = 0; repeat < REPEATS; repeat++) {
+        for (size_t i = 0; i < r->n_costs; i++) {
+            double begin = cli_seconds();
+            if (gorgon_engine_pass(s->engine, rows, r->costs[i].rows, &err) != GORGON_OK)
+                return cli_fail(&err);
+            ms[i][repeat] = 1e3 * (cli_seconds() - begin);
+        }
+        if (cli_interrupted())
+            return true;
+    }
+    for (size_t i = 0; i < r->n_costs; i++) {
+        qsort(ms[i], REPEATS, sizeof ms[i][0], compare);
+        r->costs[i].ms = ms[i][REPEATS / 2];
+    }
+    return true;
+}
+
+static bool measure_passes(cli_session *s, gorgon_sequence *sequence, bench_result *r)
+{
+    gorgon_error err = {0};
+    gorgon_token prefix[CONTEXT];
+    gorgon_row rows[MOST_ROWS];
+    size_t n_vocab = gorgon_tokenizer_size(gorgon_model_tokenizer(s->model)), last_row = 0;
+    size_t context = gorgon_engine_context(s->engine);
+    r->context = context > 2 * CONTEXT ? CONTEXT : context / 2;
+    for (size_t i = 0; i < r->context; i++)
+        prefix[i] = filler(i, n_vocab);
+    for (size_t i = 0; i < MOST_ROWS; i++)
+        rows[i] = (gorgon_row){sequence, filler(r->context + i, n_vocab), (int32_t)i - 1,
+                               GORGON_WANT_LOGITS};
+    for (size_t i = 0; i < BENCH_COSTS; i++) {
+        size_t n = (size_t)1 << i;
+        if (n <= context - r->context && n <= gorgon_engine_max_logit_rows(s->engine))
+            r->costs[r->n_costs++] = (bench_cost){n, 0, limit_ms(r, n)};
+    }
+    if (r->context > 0 && gorgon_engine_prefill(s->engine, sequence, prefix, r->context, &last_row,
+                                                &err) != GORGON_OK)
+        return cli_fail(&err);
+    return time_passes(s, rows, r);
+}
+
+bool bench_measure(cli_session *session, const char *path, bench_result *result)
+{
+    gorgon_error err = {0};
+    gorgon_sequence *sequence = NULL;
+    if (!count_weights(path, result))
+        return false;
+    if (gorgon_measure_bandwidth(session->engine, &result->bandwidth_gb_s, &err) != GORGON_OK ||
+        gorgon_measure_peak(session->engine, &result->peak_gmac_s, &err) != GORGON_OK ||
+        gorgon_sequence_create(session->engine, &sequence, &err) != GORGON_OK)
+        return cli_fail(&err);
+    bool good = measure_passes(session, sequence, result);
+    gorgon_sequence_free(sequence);
+    return good;
+}

@@ -1,0 +1,250 @@
+// gorgon info: what checkpoints and heads files hold.
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static double mega(uint64_t bytes)
+{
+    return (double)bytes / 1e6;
+}
+
+static json_t *model_json(const gorgon_model_info *i)
+{
+    return json_pack(
+        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:I,s:I,s:I,s:I,"
+        "s:s,s:s}",
+        "kind", "checkpoint", "path", i->path, "architecture", i->architecture, "name", i->name,
+        "layers", (json_int_t)i->n_layers, "d_model", (json_int_t)i->d_model, "attention_heads",
+        (json_int_t)i->n_heads, "kv_heads", (json_int_t)i->n_kv_heads, "head_dim",
+        (json_int_t)i->head_dim, "d_ff", (json_int_t)i->d_ff, "vocabulary", (json_int_t)i->n_vocab,
+        "context", (json_int_t)i->context_length, "rope_base", (double)i->rope_base, "tied_output",
+        (int)i->tied_output, "parameters", (json_int_t)i->n_parameters, "file_bytes",
+        (json_int_t)i->file_bytes, "memory_bytes", (json_int_t)i->memory_bytes,
+        "kv_bytes_per_position", (json_int_t)i->kv_position_bytes, "matrix_type", i->matrix_type,
+        "output_type", i->output_type);
+}
+
+static void print_model(const gorgon_model_info *i)
+{
+    printf("%s: checkpoint, %s \"%s\"\n", i->path, i->architecture, i->name);
+    printf("  %.1f M parameters in %zu layers of width %zu (feed-forward %zu)\n",
+           mega(i->n_parameters), i->n_layers, i->d_model, i->d_ff);
+    printf("  attention: %zu heads of %zu over %zu KV heads, rotary base %g\n", i->n_heads,
+           i->head_dim, i->n_kv_heads, (double)i->rope_base);
+    printf("  vocabulary: %zu tokens, output %s (%s)\n", i->n_vocab,
+           i->tied_output ? "tied to the embedding" : "of its own", i->output_type);
+    printf("  context: %zu positions, %.1f kB of KV each\n", i->context_length,
+           (double)i->kv_position_bytes / 1e3);
+    printf("  weights: mostly %s, %.1f MB on disk, %.1f MB in memory\n", i->matrix_type,
+           mega(i->file_bytes), mega(i->memory_bytes));
+}
+
+typedef struct type_count {
+    char name[16];
+    size_t tensors;
+    uint64_t bytes;
+} type_count;
+
+typedef struct type_table {
+    type_count rows[32];
+    size_t n;
+} type_table;
+
+static void count_type(void *context, const char *name, const char *type, const uint64_t *dims,
+                       size_t n_dims, uint64_t bytes)
+{
+    (void)name;
+    (void)dims;
+    (void)n_dims;
+    type_table *table = context;
+    size_t i = 0;
+    while (i < table->n && strcmp(table->rows[i].name, type) != 0)
+        i++;
+    if (i == sizeof table->rows / sizeof table->rows[0])
+        return;
+    if (i == table->n) {
+        snprintf(table->rows[i].name, sizeof table->rows[i].name, "%s", type);
+        table->n++;
+    }
+    table->rows[i].tensors++;
+    table->rows[i].bytes += bytes;
+}
+
+// Tokens per pass when a chain of first choices is verified: a head counts only where all before it
+// were right, taken as independent.
+static double chain_tokens(const json_t *accuracy)
+{
+    const json_t *heads = json_object_get(accuracy, "heads");
+    double tokens = 1, path = 1;
+    for (size_t h = 0; h < json_array_size(heads); h++) {
+        const json_t *top = json_object_get(json_array_get(heads, h), "top");
+        path *= json_number_value(json_array_get(top, 0));
+        tokens += path;
+    }
+    return tokens;
+}
+
+static json_t *set_json(const gorgon_head_set_info *s)
+{
+    json_t *out = json_pack("{s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:I,s:s,s:b}", "kind", s->kind, "heads",
+                            (json_int_t)s->n_heads, "blocks", (json_int_t)s->n_blocks, "d_model",
+                            (json_int_t)s->d_model, "draft_vocabulary", (json_int_t)s->n_draft,
+                            "root_embedding", (int)s->root_embedding, "own_output",
+                            (int)s->own_output, "parameters", (json_int_t)s->n_parameters,
+                            "weight_type", s->weight_type, "calibrated", (int)s->calibrated);
+    json_t *training = json_loads(s->training_json, 0, NULL);
+    json_object_set_new(out, "training", training ? training : json_null());
+    json_t *accuracy = json_loads(s->accuracy_json, 0, NULL);
+    if (accuracy)
+        json_object_set_new(out, "chain_tokens_per_pass", json_real(chain_tokens(accuracy)));
+    json_object_set_new(out, "accuracy", accuracy ? accuracy : json_null());
+    return out;
+}
+
+static void print_accuracy(const char *accuracy_json)
+{
+    json_t *accuracy = json_loads(accuracy_json, 0, NULL);
+    const json_t *heads = json_object_get(accuracy, "heads");
+    for (size_t h = 0; h < json_array_size(heads); h++) {
+        const json_t *row = json_object_get(json_array_get(heads, h), "top");
+        printf("    head %zu: top-1 %.1f %%, top-3 %.1f %%, top-10 %.1f %%\n", h + 1,
+               100 * json_number_value(json_array_get(row, 0)),
+               100 * json_number_value(json_array_get(row, 2)),
+               100 * json_number_value(json_array_get(row, 9)));
+    }
+    if (accuracy)
+        printf(
+            "    estimate: %.2f tokens per pass from the first choices alone, on held-out text\n",
+            chain_tokens(accuracy));
+    json_decref(accuracy);
+}
+
+// The record in short; --json has all of it.
+static void print_training(const char *training_json)
+{
+    json_t *record = json_loads(training_json, 0, NULL);
+    const json_t *options = json_object_get(record, "options");
+    const json_t *data = json_object_get(record, "data");
+    const char *recipe = json_string_value(json_object_get(record, "recipe"));
+    const char *seed = json_string_value(json_object_get(options, "seed"));
+    if (recipe)
+        printf(
+            "    trained: %s, %lld positions of self-made text, %lld steps, %g epochs, seed %s\n",
+            recipe, (long long)json_integer_value(json_object_get(data, "trained_positions")),
+            (long long)json_integer_value(json_object_get(record, "steps")),
+            json_number_value(json_object_get(options, "epochs")), seed ? seed : "?");
+    json_decref(record);
+}
+
+static void print_set(size_t index, const gorgon_head_set_info *s)
+{
+    printf("  set %zu: %s, %zu heads of %zu block%s, %.2f M parameters (%s)\n", index, s->kind,
+           s->n_heads, s->n_blocks, s->n_blocks == 1 ? "" : "s", mega(s->n_parameters),
+           s->weight_type);
+    printf("    input: hidden state%s; output: %s over ",
+           s->root_embedding ? " and the root token's embedding" : "",
+           s->own_output ? "own matrices" : "the base's");
+    if (s->n_draft)
+        printf("the %zu most frequent ids", s->n_draft);
+    else
+        printf("all ids");
+    printf("; %s\n", s->calibrated ? "calibrated" : "not calibrated");
+    print_accuracy(s->accuracy_json);
+    print_training(s->training_json);
+}
+
+bool cli_report_heads(const char *path, bool json)
+{
+    gorgon_error err = {0};
+    gorgon_heads *heads = NULL;
+    if (gorgon_heads_open(path, &heads, &err) != GORGON_OK)
+        return cli_fail(&err);
+    gorgon_fingerprint f = gorgon_heads_fingerprint(heads);
+    json_t *sets = json_array();
+    if (!json)
+        printf("%s: heads for \"%s\" (width %u, %u layers, %u tokens), %.2f MB\n", path,
+               gorgon_heads_base_name(heads), f.d_model, f.n_layers, f.n_vocab,
+               mega(gorgon_heads_file_bytes(heads)));
+    for (size_t i = 0; i < gorgon_heads_count(heads); i++) {
+        gorgon_head_set_info set;
+        if (gorgon_heads_describe(heads, i, &set, &err) != GORGON_OK)
+            continue;
+        if (json)
+            json_array_append_new(sets, set_json(&set));
+        else
+            print_set(i, &set);
+    }
+    bool good = true;
+    if (json)
+        good = cli_print_json(json_pack("{s:s,s:s,s:s,s:I,s:O}", "kind", "heads", "path", path,
+                                        "base", gorgon_heads_base_name(heads), "file_bytes",
+                                        (json_int_t)gorgon_heads_file_bytes(heads), "sets", sets));
+    json_decref(sets);
+    gorgon_heads_free(heads);
+    return good;
+}
+
+static bool info_model(const char *path, bool json, size_t threads)
+{
+    gorgon_error err = {0};
+    gorgon_model *model = NULL;
+    type_table types = {0};
+    if (gorgon_model_open(path, threads, &model, &err) != GORGON_OK ||
+        gorgon_tensors_visit(path, count_type, &types, &err) != GORGON_OK) {
+        gorgon_model_free(model);
+        return cli_fail(&err);
+    }
+    gorgon_model_info info;
+    gorgon_model_describe(model, &info);
+    bool good = true;
+    if (json) {
+        json_t *out = model_json(&info);
+        json_t *list = json_array();
+        for (size_t i = 0; i < types.n; i++)
+            json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "type", types.rows[i].name,
+                                                  "tensors", (json_int_t)types.rows[i].tensors,
+                                                  "bytes", (json_int_t)types.rows[i].bytes));
+        json_object_set_new(out, "tensor_types", list);
+        json_object_set_new(out, "cpu_level", json_string(gorgon_cpu_best_level()));
+        json_object_set_new(out, "chat_template",
+                            json_boolean(gorgon_tokenizer_has_chat(gorgon_model_tokenizer(model))));
+        good = cli_print_json(out);
+    } else {
+        print_model(&info);
+        for (size_t i = 0; i < types.n; i++)
+            printf("  tensors: %zu of type %s, %.1f MB\n", types.rows[i].tensors,
+                   types.rows[i].name, mega(types.rows[i].bytes));
+        printf("  chat template: %s\n",
+               gorgon_tokenizer_has_chat(gorgon_model_tokenizer(model)) ? "known" : "none known");
+        printf("  this CPU: level %s\n", gorgon_cpu_best_level());
+    }
+    gorgon_model_free(model);
+    return good;
+}
+
+int cmd_info(int argc, char **argv)
+{
+    bool json = false, good = true;
+    size_t threads = 0, n = 0;
+    const char *paths[16];
+    cli_spec spec = {
+        .command = "info",
+        .summary = "what a checkpoint or heads file holds, counted from its tensors",
+        .positional = "FILE...",
+        .min_positional = 1,
+        .max_positional = 16,
+        .examples = "  gorgon info model.gguf heads.gguf\n"
+                    "  gorgon info --json model.gguf | jq .parameters\n",
+    };
+    cli_add_flag(&spec, "json", &json, "one JSON object per file");
+    cli_add_size(&spec, "threads", 't', &threads, 0, 256, "threads for loading");
+    cli_parsed parsed = cli_parse(&spec, argc, argv, paths, &n);
+    if (parsed != CLI_PARSED)
+        return parsed == CLI_PARSED_HELP ? CLI_OK : CLI_BAD;
+    for (size_t i = 0; i < n && good; i++) {
+        bool heads = gorgon_heads_probe(paths[i]);
+        good = heads ? cli_report_heads(paths[i], json) : info_model(paths[i], json, threads);
+    }
+    return good ? CLI_OK : CLI_BAD;
+}
