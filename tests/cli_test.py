@@ -1,0 +1,430 @@
+"""The gorgon command as its users meet it: flags, JSON, exit codes, one clear line for every bad
+input, files written whole or not at all. Runs on the embedded model.
+
+    cli_test.py GORGON SOURCE_DIR [unittest arguments]
+"""
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+GORGON, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+MODEL = os.path.join(SOURCE, "models", "tiny", "tiny.gguf")
+HEADS = os.path.join(SOURCE, "models", "tiny", "heads.gguf")
+COMMANDS = ["info", "run", "batch", "eval", "tokenize", "bench", "attach", "synth", "train",
+            "calibrate"]
+RESULT_KEYS = {"text", "ids", "prompt_tokens", "tokens", "passes", "tokens_per_pass", "prefill_s",
+               "decode_s", "tokens_per_s", "draft_s", "verify_s", "rule", "tree", "threads",
+               "cpu_level", "stop"}
+CONTEXT = 1024
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="gorgon-cli-")
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.env = dict(os.environ, XDG_CACHE_HOME=os.path.join(self.dir, "cache"))
+        os.mkdir(self.path("work"))
+
+    def path(self, *names):
+        return os.path.join(self.dir, *names)
+
+    def file(self, name, data):
+        with open(self.path(name), "wb") as f:
+            f.write(data if isinstance(data, bytes) else data.encode())
+        return self.path(name)
+
+    def lines(self, name, objects):
+        return self.file(name, "".join(json.dumps(o) + "\n" for o in objects))
+
+    def call(self, *args, code=0, stdin=b"", **more):
+        done = subprocess.run([GORGON, *args], input=stdin, capture_output=True, env=self.env,
+                              cwd=self.path("work"), timeout=300, check=False, **more)
+        self.assertEqual(done.returncode, code, (args, done.stderr.decode(errors="replace")))
+        return done
+
+    def json(self, *args, **more):
+        return json.loads(self.call(*args, **more).stdout)
+
+    def refused(self, *args, about="", **more):
+        """Exit code 2 and one clear line; nothing on standard output."""
+        done = self.call(*args, code=2, **more)
+        text = done.stderr.decode()
+        self.assertEqual(text.count("\n"), 1, text)
+        self.assertTrue(text.startswith("gorgon"), text)
+        self.assertIn(about, text)
+        self.assertEqual(done.stdout, b"")
+        self.assertEqual(os.listdir(self.path("work")), [])
+        return text
+
+
+class Flags(Case):
+    def test_help_of_every_command_has_an_example(self):
+        for command in COMMANDS:
+            text = self.call(command, "--help").stdout.decode()
+            examples = text.split("Examples:\n")[1]
+            self.assertIn("gorgon " + command, examples)
+            self.assertIn("--json", text)
+            for option in ("--help", "Options:", "Usage: gorgon " + command):
+                self.assertIn(option, text)
+
+    def test_the_usage_lists_every_command(self):
+        text = self.call("--help").stdout.decode()
+        for command in COMMANDS:
+            self.assertIn("\n  " + command + " ", text)
+        self.call(code=2)
+        self.assertTrue(self.call("--version").stdout.startswith(b"gorgon "))
+
+    def test_unknown_words_are_refused(self):
+        self.refused("fly", about="fly")
+        for command in COMMANDS:
+            self.refused(command, MODEL, "--no-such-flag", about="--no-such-flag")
+            self.refused(command, about="missing")
+
+    def test_bad_values_are_refused(self):
+        for args, about in [(["-n", "0"], "--tokens"), (["-n", "x"], "--tokens"),
+                            (["-n", "-3"], "--tokens"), (["--temp", "hot"], "--temp"),
+                            (["--temp", "nan"], "--temp"), (["--top-p", "1.5"], "--top-p"),
+                            (["-t", "1000"], "--threads"), (["--seed"], "--seed"),
+                            (["--chat=yes"], "--chat"), (["--activations", "int4"], "int4"),
+                            (["--tree", "oak"], "oak"), (["--rule", "none"], "none"),
+                            (["--propose", "crystal"], "crystal"), (["--propose", "heads"], ""),
+                            (["--ctx", "1048576"], "--ctx"), (["extra"], "extra")]:
+            self.refused("run", MODEL, "-p", "a", *args, about=about)
+
+    def test_an_unknown_cpu_level_is_refused(self):
+        self.env["GORGON_CPU"] = "abacus"
+        self.refused("run", MODEL, "-p", "a", about="abacus")
+
+
+class Files(Case):
+    def test_files_that_are_no_checkpoint(self):
+        with open(MODEL, "rb") as f:
+            data = f.read()
+        self.refused("info", self.path("absent.gguf"), about="absent.gguf")
+        self.refused("info", self.dir)
+        self.refused("info", self.file("empty.gguf", b""))
+        self.refused("info", self.file("text.gguf", b"hello, I am no checkpoint\n" * 9))
+        for keep in (3, 24, 1000, len(data) // 2, len(data) - 1):
+            self.refused("run", self.file("cut.gguf", data[:keep]), "-p", "a", about="cut.gguf")
+
+    def test_heads_that_are_none(self):
+        for heads in (MODEL, self.path("absent"), self.file("junk", b"GGUF" + b"\xff" * 40)):
+            self.refused("run", MODEL, "--heads", heads, "-p", "a", about=os.path.basename(heads))
+
+    def test_info(self):
+        info = self.json("info", MODEL, "--json")
+        self.assertEqual(info["kind"], "checkpoint")
+        self.assertEqual(info["context"], CONTEXT)
+        self.assertGreater(info["parameters"], 1e5)
+        self.assertIn(b"checkpoint", self.call("info", MODEL).stdout)
+
+    def test_a_full_standard_output_is_an_error(self):
+        for args in (["info", MODEL], ["run", MODEL, "-p", "a", "-n", "4", "--json"],
+                     ["run", MODEL, "-p", "a", "-n", "4"], ["info", "--help"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([GORGON, *args], stdout=full, stderr=subprocess.PIPE,
+                                      env=self.env, check=False)
+            self.assertEqual(done.returncode, 2, args)
+            self.assertIn(b"standard output", done.stderr)
+
+
+class Tokenize(Case):
+    def tokenize(self, objects, *args):
+        text = "".join(json.dumps(o) + "\n" for o in objects)
+        out = self.call("tokenize", MODEL, *args, stdin=text.encode()).stdout
+        return [json.loads(line) for line in out.splitlines()]
+
+    def test_round_trip(self):
+        texts = ["Hello world", "", "3 cats, 12 dogs", "h\u00e9llo \u4e16\u754c \U0001f600"]
+        coded = self.tokenize([{"id": i, "text": t} for i, t in enumerate(texts)])
+        self.assertEqual([c["id"] for c in coded], [0, 1, 2, 3])
+        back = self.tokenize([{"id": c["id"], "ids": c["ids"]} for c in coded], "--decode")
+        self.assertEqual([b["text"] for b in back], texts)
+
+    def test_chat(self):
+        message = {"id": "m", "messages": [{"role": "user", "content": "Hi"}],
+                   "add_generation_prompt": True}
+        out = self.tokenize([message], "--chat")[0]
+        self.assertIn("Hi", out["text"])
+        plain = self.tokenize([{"text": out["text"], "parse_special": True}])[0]
+        self.assertEqual(plain["ids"], out["ids"])
+
+    def test_bad_lines(self):
+        for line, args, about in [(b"not json\n", [], ":1: "), (b"[1]\n", [], ":1: "),
+                                  (b'{"text":"\xff\xfe"}\n', [], ":1: "),
+                                  (b'\n{"id":1}\n', [], ":2: "),
+                                  (b'{"ids":[99999]}\n', ["--decode"], "99999"),
+                                  (b'{"ids":[-1]}\n', ["--decode"], "-1"),
+                                  (b'{"ids":[1.5]}\n', ["--decode"], "1.5"),
+                                  (b'{"messages":3}\n', ["--chat"], "messages")]:
+            self.refused("tokenize", MODEL, *args, about=about, stdin=line)
+
+
+class Eval(Case):
+    def test_positions(self):
+        ids = list(range(20, 40))
+        path = self.lines("in", [{"id": "x", "ids": ids, "positions": [0, 19],
+                                  "logit_ids": [1, 2]}])
+        out = self.json("eval", MODEL, "--ids", path)
+        self.assertEqual(out["id"], "x")
+        self.assertEqual(out["tokens"], 20)
+        self.assertGreater(out["nll"], 0)
+        self.assertEqual([p["position"] for p in out["positions"]], [0, 19])
+        for p in out["positions"]:
+            self.assertEqual(len(p["top"]), 20)
+            self.assertEqual(len(p["hidden"]), 32)
+            self.assertEqual(len(p["logits"]), 2)
+            self.assertLessEqual(p["top"][0][1], p["logsumexp"])
+
+    def test_bad_lines(self):
+        for line, about in [({"ids": []}, "empty"), ({"ids": [10 ** 6]}, "1000000"),
+                            ({"ids": [1], "positions": [1]}, "position"), ({}, "ids"),
+                            ({"ids": [1] * (CONTEXT + 1)}, str(CONTEXT))]:
+            self.refused("eval", MODEL, "--ids", self.lines("in", [line]), about=about)
+
+
+class Run(Case):
+    prompt = ["-p", "Once upon a time", "--chat"]
+
+    def test_json(self):
+        out = self.json("run", MODEL, *self.prompt, "-n", "12", "--json")
+        self.assertLessEqual(RESULT_KEYS, set(out))
+        self.assertEqual(len(out["ids"]), out["tokens"])
+        self.assertLessEqual(out["tokens"], 12)
+
+    def test_report_beside_the_stream(self):
+        done = self.call("run", MODEL, *self.prompt, "-n", "12", "--report", self.path("report"))
+        with open(self.path("report"), encoding="utf-8") as f:
+            out = json.load(f)
+        self.assertEqual(done.stdout.decode(), out["text"])
+        self.assertLessEqual(RESULT_KEYS, set(out))
+        self.refused("run", MODEL, *self.prompt, "--report", self.path("absent", "report"),
+                     about="absent")
+
+    def test_same_bytes(self):
+        heads = ["--heads", HEADS] if os.path.exists(HEADS) else []
+        for sampling in ([], ["--temp", "0.8", "--seed", "11"]):
+            base = ["run", MODEL, *self.prompt, "-n", "60", "--ignore-end", "--json", *sampling]
+            plain = self.json(*base, "--tree", "off", "-t", "1")
+            for more in (["--tree", "auto"], ["--tree", "4", "-t", "2"], ["--tree", "32"],
+                         [*heads, "--tree", "16"], [*heads, "--propose", "all"]):
+                other = self.json(*base, *more)
+                self.assertEqual(other["ids"], plain["ids"], more)
+                self.assertEqual(other["text"], plain["text"], more)
+
+    def test_stop_strings(self):
+        base = ["run", MODEL, *self.prompt, "-n", "40", "--ignore-end", "--json"]
+        text = self.json(*base)["text"]
+        stop = text[5:8]
+        out = self.json(*base, "--stop", stop)
+        self.assertEqual(out["text"], text[:text.index(stop)])
+        self.assertEqual(out["stop"], "string")
+
+    def test_the_context_ends_a_run(self):
+        out = self.json("run", MODEL, "-p", "a b c d", "-n", "500", "--ctx", "64", "--ignore-end",
+                        "--json")
+        self.assertEqual(out["stop"], "context")
+        self.assertLessEqual(out["prompt_tokens"] + out["tokens"], 65)
+
+    def test_bad_prompts(self):
+        self.refused("run", MODEL, about="-p")
+        self.refused("run", MODEL, "-p", "a", "-f", "b", about="-p")
+        self.refused("run", MODEL, "-p", "", about="empty")
+        self.refused("run", MODEL, "-f", self.path("absent"), about="absent")
+        self.refused("run", MODEL, "-p", b"\xff\xfe", about="UTF-8")
+        self.refused("run", MODEL, "-f", self.file("bad", b"abc\xc3("), about="UTF-8")
+        self.refused("run", MODEL, "--chat", "-f", self.file("nul", b"a\0b"), about="NUL")
+        self.refused("run", MODEL, "-p", "one two three " * 40, "--ctx", "32", about="context")
+
+
+class Batch(Case):
+    prompts = [{"id": "a", "category": "writing", "turns": ["Tell me a story.", "Go on."]},
+               {"id": 2, "prompt": "The cat", "tokens": 5, "temp": 0.9, "seed": 5},
+               {"id": [3], "ids": [5, 6, 7], "ignore_end": True},
+               {"prompt": "one two three", "temp": 0, "stop": ["e", "a"], "top_k": 5},
+               {"id": 5, "prompt": "long", "tokens": 70, "min_p": 0.01, "top_p": 0.9}]
+
+    def batch(self, *args, **more):
+        return self.call("batch", MODEL, "--prompts", self.path("in"), "--out", self.path("out"),
+                         *args, **more)
+
+    def results(self):
+        with open(self.path("out"), encoding="utf-8") as f:
+            return [json.loads(line) for line in f]
+
+    def check_untouched(self):
+        left = [n for n in os.listdir(self.dir) if n.startswith("out")]
+        self.assertEqual(left, ["out"])
+        with open(self.path("out"), encoding="utf-8") as f:
+            self.assertEqual(f.read(), "old")
+
+    def test_order_and_fields(self):
+        self.lines("in", self.prompts)
+        self.batch("-n", "20", "--chat", "--batch", "2")
+        results = self.results()
+        self.assertEqual([r["id"] for r in results], ["a", 2, [3], 3, 5])
+        self.assertEqual(results[0]["category"], "writing")
+        self.assertEqual(results[1]["tokens"], 5)
+        for r in results:
+            self.assertLessEqual(RESULT_KEYS, set(r))
+
+    def test_neither_batch_nor_tree_nor_threads_change_the_text(self):
+        self.lines("in", self.prompts * 2)
+        seen = []
+        for args in (["--batch", "1", "--tree", "off"], ["--batch", "3", "--tree", "8", "-t", "2"],
+                     ["--batch", "64", "-t", "1"]):
+            self.batch("-n", "24", "--temp", "0.7", "--seed", "3", "--chat", *args)
+            seen.append([(r["ids"], r["text"], r["stop"]) for r in self.results()])
+        self.assertEqual(seen[0], seen[1])
+        self.assertEqual(seen[0], seen[2])
+        # The same prompt on another line draws other noise.
+        self.assertNotEqual(seen[0][0], seen[0][5])
+
+    def test_one_line_is_as_run(self):
+        self.lines("in", [{"prompt": "The cat"}])
+        self.batch("-n", "16", "--temp", "0.8", "--seed", "4")
+        run = self.json("run", MODEL, "-p", "The cat", "-n", "16", "--temp", "0.8", "--seed", "4",
+                        "--json")
+        self.assertEqual(self.results()[0]["ids"], run["ids"])
+
+    def test_bad_lines_leave_the_old_file(self):
+        good = json.dumps({"prompt": "fine"}) + "\n"
+        for bad, about in [("nonsense", ":2: "), ("{}", ":2: "), ("[]", ":2: "),
+                           ('{"prompt":"a","ids":[1]}', ":2: "), ('{"ids":[645]}', "645"),
+                           ('{"ids":[]}', "empty"), ('{"prompt":""}', "empty"),
+                           ('{"prompt":7}', "prompt"), ('{"turns":[]}', "turns"),
+                           ('{"prompt":"a","tokens":0}', "tokens"),
+                           ('{"prompt":"a","temp":-1}', "temp"),
+                           ('{"prompt":"a","top_p":0}', "top_p"),
+                           ('{"prompt":"a","seed":"x"}', "seed"),
+                           ('{"prompt":"a","stop":[1]}', "stop"),
+                           (json.dumps({"prompt": "one two " * CONTEXT}), str(CONTEXT))]:
+            self.file("in", good + bad + "\n")
+            self.file("out", "old")
+            self.refused("batch", MODEL, "--prompts", self.path("in"), "--out", self.path("out"),
+                         about=about)
+            self.check_untouched()
+        self.file("in", b'{"prompt":"\xff"}\n')
+        self.refused("batch", MODEL, "--prompts", self.path("in"), "--out", self.path("out"),
+                     about=":1: ")
+        self.file("in", "\n")
+        self.refused("batch", MODEL, "--prompts", self.path("in"), "--out", self.path("out"),
+                     about="no prompts")
+        self.check_untouched()
+
+    def test_unwritable_outputs(self):
+        self.lines("in", self.prompts)
+        for out in (self.path("absent", "out"), self.dir, "/dev/full"):
+            self.refused("batch", MODEL, "--prompts", self.path("in"), "--out", out, about=out)
+
+    def test_a_full_disk_leaves_the_old_file(self):
+        self.lines("in", self.prompts)
+        self.file("out", "old")
+        self.refused("batch", MODEL, "--prompts", self.path("in"), "--out", self.path("out"),
+                     "-n", "8", about="out",
+                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)))
+        self.check_untouched()
+
+    def test_an_interrupt_leaves_the_old_file(self):
+        self.lines("in", [{"prompt": "on and on", "ignore_end": True}] * 3000)
+        self.file("out", "old")
+        process = subprocess.Popen([GORGON, "batch", MODEL, "--prompts", self.path("in"), "--out",
+                                    self.path("out"), "-n", "900"], env=self.env,
+                                   stderr=subprocess.PIPE)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=120)[1]
+        self.assertEqual(process.returncode, 130, text)
+        self.assertIn(b"interrupted", text)
+        self.check_untouched()
+
+
+class Bench(Case):
+    def test_json(self):
+        tasks = ["writing", "math", "qa"]
+        path = self.lines("in", [{"id": i, "category": tasks[i % 3], "turns": ["Tell me of a bee."]}
+                                 for i in range(6)])
+        out = self.json("bench", MODEL, "--prompts", path, "--limit", "2", "-n", "24", "--json")
+        self.assertIs(out["same_output"], True)
+        self.assertEqual(out["differing"], [])
+        self.assertEqual(set(out["tasks"]), {"conversation", "qa"})
+        self.assertEqual(set(out["categories"]), {"writing", "math", "qa"})
+        self.assertEqual(out["runs"], 4)
+        self.assertEqual([c["rows"] for c in out["pass_cost"]], [1, 2, 4, 8, 16, 32, 64])
+        for cost in out["pass_cost"]:
+            self.assertGreater(cost["ms"], 0)
+            self.assertGreater(cost["limit_ms"], 0)
+        for group in [out, *out["tasks"].values(), *out["categories"].values()]:
+            self.assertEqual(group["plain"]["tokens_per_pass"], 1)
+            self.assertEqual(group["plain"]["tokens"], group["speculative"]["tokens"])
+            self.assertGreater(group["speculative"]["speedup"], 0)
+        for key in ("bandwidth_gb_s", "peak_gmac_s"):
+            self.assertGreater(out["limits"][key], 0)
+        self.assertLessEqual({"cpu", "level", "threads"}, set(out["machine"]))
+        self.assertTrue(out["commit"])
+        for a in out["acceptance"]:
+            self.assertLessEqual(a["accepted"], a["offered"])
+            self.assertEqual(a["accepted"], sum(d["accepted"] for d in a["depths"]))
+
+    def test_table(self):
+        path = self.lines("in", [{"prompt": "Tell me of a bee.", "temp": 0.8}])
+        text = self.call("bench", MODEL, "--prompts", path, "-n", "8", "--raw").stdout.decode()
+        self.assertIn("same output: yes", text)
+
+    def test_no_prompts(self):
+        self.refused("bench", MODEL, about="bench/prompts.jsonl")
+
+
+class Attach(Case):
+    options = ["--tokens", "3000", "--max-sequence", "256", "--n-heads", "2", "--step-batch",
+               "64", "--checkpoint-steps", "5", "--epochs", "1", "-t", "2"]
+
+    def attach(self, name, **more):
+        return self.call("attach", MODEL, "-o", self.path(name), *self.options, **more)
+
+    def test_missing_and_unwritable(self):
+        self.refused("attach", MODEL, about="-o")
+        self.refused("synth", MODEL, about="--cache")
+        self.refused("train", MODEL, "--cache", "x", about="-o")
+        self.refused("calibrate", MODEL, "--cache", "x", about="--heads")
+        self.refused("attach", MODEL, "-o", self.path("absent", "heads.gguf"), about="absent")
+        self.refused("synth", MODEL, "--cache", self.file("file", "x"), about="file")
+        self.refused("train", MODEL, "--cache", self.path("absent"), "-o", self.path("heads.gguf"),
+                     about="absent")
+        self.refused("calibrate", MODEL, "--cache", self.path("absent"), "--heads",
+                     self.path("heads.gguf"))
+
+    def test_from_nothing_and_resumed(self):
+        self.attach("whole.gguf")
+        self.assertFalse(os.path.exists(self.path("whole.gguf.cache")))
+        for delay in (0.3, 0.8):
+            process = subprocess.Popen([GORGON, "attach", MODEL, "-o", self.path("parts.gguf"),
+                                        *self.options], env=self.env, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.PIPE)
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            text = process.communicate(timeout=120)[1]
+            if process.returncode != 0:
+                self.assertEqual(process.returncode, 130, text)
+                self.assertIn(b"the same command continues", text)
+                self.assertFalse(os.path.exists(self.path("parts.gguf")))
+        self.attach("parts.gguf")
+        with open(self.path("whole.gguf"), "rb") as a, open(self.path("parts.gguf"), "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        info = self.json("info", self.path("whole.gguf"), "--json")
+        self.assertEqual(info["kind"], "heads")
+        self.assertEqual(info["sets"][0]["heads"], 2)
+        base = ["run", MODEL, "-p", "Tell me of a bee.", "--chat", "-n", "40", "--json"]
+        self.assertEqual(self.json(*base, "--heads", self.path("whole.gguf"), "--tree", "8")["ids"],
+                         self.json(*base, "--tree", "off")["ids"])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

@@ -1,0 +1,310 @@
+// Element types: GGUF blocks against reference values, packing and its inverses, the conversions
+// of 16-bit floats, and the writer's quantisation.
+#include "kernels_common.h"
+
+#include <stdio.h>
+
+#include "core/error.h"
+
+// tests/data/quant_blocks.bin, little-endian: "GQB1", u32 count; per type u32 GGUF type, u32 bytes,
+// u32 values, the blocks as GGUF stores them, their values as f32 (from gguf-py's dequantiser).
+enum {
+    MAX_FILE = 65536,
+};
+
+static const uint8_t *golden_type(const uint8_t *p, gg_dtype *type, uint32_t *bytes, uint32_t *n)
+{
+    uint32_t code;
+    memcpy(&code, p, 4);
+    memcpy(bytes, p + 4, 4);
+    memcpy(n, p + 8, 4);
+    *type = (gg_dtype)code;
+    return p + 12;
+}
+
+static size_t read_golden(uint8_t *data)
+{
+    FILE *file = fopen(GG_TEST_DATA "/quant_blocks.bin", "rb");
+    cr_assert_not_null(file);
+    const size_t size = fread(data, 1, MAX_FILE, file);
+    fclose(file);
+    cr_assert(size > 8 && size < MAX_FILE && memcmp(data, "GQB1", 4) == 0);
+    return size;
+}
+
+static double largest(const float *x, size_t n)
+{
+    double max = 0;
+    for (size_t i = 0; i < n; i++)
+        max = fabs((double)x[i]) > max ? fabs((double)x[i]) : max;
+    return max;
+}
+
+Test(kernels_blocks, dequantised_blocks_match_the_reference)
+{
+    static uint8_t data[MAX_FILE];
+    static float want[1024], got[1024];
+    const size_t size = read_golden(data);
+    uint32_t count;
+    memcpy(&count, data + 4, 4);
+    cr_assert_eq(count, 5);
+    const uint8_t *p = data + 8;
+    for (uint32_t t = 0; t < count; t++) {
+        gg_dtype type;
+        uint32_t bytes, n;
+        p = golden_type(p, &type, &bytes, &n);
+        cr_assert_leq(n, 1024);
+        cr_assert_eq(gg_dtype_row_bytes(type, n), bytes, "%s", gg_dtype_name(type));
+        memcpy(want, p + bytes, n * sizeof(float));
+        gg_matrix w;
+        cr_assert_eq(gg_matrix_create(type, 18, n, &w, NULL), GORGON_OK);
+        gg_matrix_pack_row(&w, 17, p);
+        gg_matrix_row(&w, 17, got);
+        // The reference rounds Q4_1's product before it adds the minimum.
+        for (size_t i = 0; i < n; i++) {
+            const double tolerance = type == GG_Q4_1 ? 1e-6 * largest(want + i / 32 * 32, 32) : 0;
+            cr_assert_float_eq((double)got[i], (double)want[i], tolerance, "%s[%zu]: %a, want %a",
+                               gg_dtype_name(type), i, (double)got[i], (double)want[i]);
+        }
+        gg_matrix_clear(&w);
+        p += bytes + n * sizeof(float);
+    }
+    cr_assert_eq((size_t)(p - data), size);
+}
+
+// ---- packing ----
+
+static const gg_dtype types[] = {GG_F32, GG_F16, GG_BF16, GG_Q4_0, GG_Q4_1, GG_Q8_0};
+
+// A random row whose 16-bit fields are finite, in GGUF's layout.
+static void random_row(gg_dtype type, size_t n_in, uint64_t *seed, uint8_t *row)
+{
+    const size_t unit = gg_dtype_is_quantized(type) ? GG_BLOCK : 1;
+    const size_t unit_bytes = gg_dtype_row_bytes(type, unit);
+    const size_t fields = type == GG_F32 ? 0 : type == GG_Q4_1 ? 2 : 1;
+    for (size_t i = 0; i < n_in / unit; i++, row += unit_bytes) {
+        for (size_t j = 0; j < unit_bytes; j++)
+            row[j] = (uint8_t)next_random(seed);
+        for (size_t j = 0; j < fields; j++) {
+            const uint16_t half = gg_f32_to_f16(random_float(seed));
+            memcpy(row + 2 * j, &half, 2);
+        }
+        const float x = random_float(seed);
+        if (type == GG_F32)
+            memcpy(row, &x, 4);
+    }
+}
+
+static float half_at(const uint8_t *p)
+{
+    uint16_t h;
+    memcpy(&h, p, 2);
+    return gg_f16_to_f32(h);
+}
+
+// Value i of a row, straight from GGUF's definition of the blocks.
+static double value_of(gg_dtype type, const uint8_t *row, size_t i)
+{
+    float x;
+    uint32_t bits = 0;
+    const uint8_t *block = row + i / 32 * gg_dtype_row_bytes(type, 32);
+    const size_t j = i % 32;
+    switch (type) {
+    case GG_F32:
+        memcpy(&x, row + 4 * i, 4);
+        return (double)x;
+    case GG_F16:
+        return (double)half_at(row + 2 * i);
+    case GG_BF16:
+        memcpy((uint8_t *)&bits + 2, row + 2 * i, 2);
+        memcpy(&x, &bits, 4);
+        return (double)x;
+    case GG_Q4_0:
+        return ((j < 16 ? block[2 + j] & 15 : block[2 + j - 16] >> 4) - 8) * (double)half_at(block);
+    case GG_Q4_1:
+        return (j < 16 ? block[4 + j] & 15 : block[4 + j - 16] >> 4) * (double)half_at(block) +
+               (double)half_at(block + 2);
+    case GG_Q8_0:
+        return (int8_t)block[2 + j] * (double)half_at(block);
+    case GG_I32:
+        break;
+    }
+    return NAN;
+}
+
+Test(kernels_blocks, packed_rows_hold_the_values_of_the_file)
+{
+    enum {
+        N_IN = 96,
+        N_OUT = 37,
+    };
+    static uint8_t rows[N_OUT][4 * N_IN];
+    static float y[N_IN], x[N_IN], products[N_OUT];
+    uint64_t seed = 21;
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        gg_matrix w, copy;
+        cr_assert_eq(gg_matrix_create(types[t], N_OUT, N_IN, &w, NULL), GORGON_OK);
+        cr_assert_eq(gg_matrix_create(types[t], N_OUT, N_IN, &copy, NULL), GORGON_OK);
+        cr_assert_eq(w.tile_bytes % 64, 0);
+        cr_assert_eq((uintptr_t)w.tiles % 64, 0);
+        for (size_t o = 0; o < N_OUT; o++) {
+            random_row(types[t], N_IN, &seed, rows[o]);
+            gg_matrix_pack_row(&w, o, rows[o]);
+        }
+        for (size_t o = 0; o < N_OUT; o++)
+            gg_matrix_copy_row(&copy, (o * 5 + 3) % N_OUT, &w, o);
+        for (size_t o = 0; o < N_OUT; o++) {
+            gg_matrix_row(&w, o, y);
+            for (size_t i = 0; i < N_IN; i++)
+                cr_assert_eq(y[i], (float)value_of(types[t], rows[o], i));
+            gg_matrix_row(&copy, (o * 5 + 3) % N_OUT, x);
+            cr_assert_eq(first_difference(x, y, N_IN), N_IN);
+        }
+        // The float products see the same numbers: one input at a time.
+        for (size_t l = 0; test_level(l); l++) {
+            for (size_t i = 0; i < N_IN; i++) {
+                memset(x, 0, sizeof x);
+                x[i] = 1.0f;
+                test_level(l)->matmul_f(&w, 0, 3, x, N_IN, 1, products, N_OUT);
+                for (size_t o = 0; o < N_OUT; o++)
+                    cr_assert_eq(products[o], (float)value_of(types[t], rows[o], i));
+            }
+        }
+        gg_matrix_clear(&w);
+        gg_matrix_clear(&copy);
+        cr_assert_null(w.tiles);
+    }
+}
+
+Test(kernels_blocks, sizes_and_refusals)
+{
+    cr_assert_eq(gg_dtype_row_bytes(GG_Q4_0, 64), 36);
+    cr_assert_eq(gg_dtype_row_bytes(GG_Q4_1, 64), 40);
+    cr_assert_eq(gg_dtype_row_bytes(GG_Q8_0, 64), 68);
+    cr_assert_eq(gg_dtype_row_bytes(GG_Q8_0, 33), 0);
+    cr_assert_eq(gg_dtype_row_bytes(GG_F16, 33), 66);
+    cr_assert_eq(gg_dtype_row_bytes(GG_I32, 3), 12);
+    cr_assert_eq(gg_dtype_row_bytes((gg_dtype)7, 32), 0);
+    cr_assert_eq(gg_dtype_row_bytes(GG_F32, SIZE_MAX / 2), 0);
+    cr_assert_str_eq(gg_dtype_name(GG_BF16), "BF16");
+    cr_assert_null(gg_dtype_name((gg_dtype)99));
+    cr_assert(gg_dtype_is_quantized(GG_Q4_1) && !gg_dtype_is_quantized(GG_BF16));
+    static const struct {
+        gg_dtype type;
+        size_t n_out, n_in;
+        gorgon_status status;
+    } bad[] = {
+        {GG_I32, 4, 32, GORGON_ERROR_UNSUPPORTED},
+        {(gg_dtype)12, 4, 256, GORGON_ERROR_UNSUPPORTED},
+        {GG_Q4_0, 4, 48, GORGON_ERROR_UNSUPPORTED},
+        {GG_F32, 0, 4, GORGON_ERROR_UNSUPPORTED},
+        {GG_F32, 4, 0, GORGON_ERROR_UNSUPPORTED},
+        {GG_F32, 4, SIZE_MAX / 8, GORGON_ERROR_MEMORY},
+        {GG_F32, SIZE_MAX / 2, 4096, GORGON_ERROR_MEMORY},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        gg_matrix w;
+        gorgon_error err = {0};
+        cr_assert_eq(gg_matrix_create(bad[i].type, bad[i].n_out, bad[i].n_in, &w, &err),
+                     bad[i].status, "case %zu", i);
+        cr_assert(err.message[0] && !w.tiles);
+    }
+    gg_matrix w;
+    gg_alloc_fail_at(1);
+    cr_assert_eq(gg_matrix_create(GG_F32, 4, 4, &w, NULL), GORGON_ERROR_MEMORY);
+    gg_alloc_fail_at(0);
+}
+
+// ---- 16-bit floats ----
+
+Test(kernels_blocks, every_half_converts_exactly_and_back)
+{
+    static uint16_t half[65536], back[65536];
+    static float want[65536], got[65536];
+    for (size_t h = 0; h < 65536; h++) {
+        half[h] = (uint16_t)h;
+        const int exponent = (int)(h >> 10 & 31), mantissa = (int)(h & 1023);
+        double x = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+        if (exponent == 31)
+            x = mantissa ? (double)NAN : (double)INFINITY;
+        want[h] = (float)(h & 0x8000 ? -x : x);
+    }
+    for (size_t l = 0; test_level(l); l++) {
+        test_level(l)->from_f16(half, 65536, got);
+        cr_assert_eq(first_difference(want, got, 65536), 65536);
+        test_level(l)->to_f16(got, 65536, back);
+        for (size_t h = 0; h < 65536; h++) {
+            const bool is_nan = (h & 0x7c00) == 0x7c00 && (h & 1023);
+            cr_assert_eq(back[h], is_nan ? h | 0x200 : h, "%zx", h);
+            cr_assert_eq(gg_f32_to_f16(got[h]), back[h]);
+        }
+    }
+}
+
+// Around every half and every midpoint between two: nearest, ties to even.
+Test(kernels_blocks, floats_round_to_the_nearest_half)
+{
+    static float x[5 * 31744];
+    static uint16_t want[5 * 31744], got[5 * 31744];
+    size_t n = 0;
+    for (uint32_t h = 0; h < 0x7c00; h++) { // all finite ones, then by sign
+        const float low = gg_f16_to_f32((uint16_t)h);
+        const float high = h + 1 < 0x7c00 ? gg_f16_to_f32((uint16_t)(h + 1)) : 65536.0f;
+        const float middle = (low + high) / 2;
+        const float probe[5] = {low, nextafterf(low, high), nextafterf(middle, low), middle,
+                                nextafterf(middle, high)};
+        for (uint32_t i = 0; i < 5; i++) {
+            const uint32_t up = i == 4 || (i == 3 && h % 2 == 1);
+            const bool negative = h % 3 == 0;
+            x[n] = negative ? -probe[i] : probe[i];
+            want[n++] = (uint16_t)((h + up) | (negative ? 0x8000u : 0));
+        }
+    }
+    for (size_t l = 0; test_level(l); l++) {
+        test_level(l)->to_f16(x, n, got);
+        for (size_t i = 0; i < n; i++)
+            cr_assert_eq(got[i], want[i], "%s: %a gives %04x, expected %04x", test_level(l)->name,
+                         (double)x[i], got[i], want[i]);
+    }
+    cr_assert_eq(gg_f32_to_f16(1e-30f), 0);
+    cr_assert_eq(gg_f32_to_f16(-1e30f), 0xfc00);
+}
+
+// ---- the writer's quantisation ----
+
+Test(kernels_blocks, q8_0_rows_follow_ggml)
+{
+    float x[64] = {0}, y[64];
+    uint8_t row[68], floats[256];
+    uint64_t seed = 31;
+    for (size_t i = 0; i < 32; i++)
+        x[i] = random_float(&seed);
+    x[5] = 1.27f; // the largest: d is about 0.01
+    x[6] = -1.27f;
+    gg_quantize_row(GG_Q8_0, x, 64, row);
+    const float d = 1.27f / 127.0f;
+    cr_assert_eq(row[0] | row[1] << 8, gg_f32_to_f16(d));
+    for (size_t i = 0; i < 32; i++)
+        cr_assert_eq((int8_t)row[2 + i], (int)roundf(x[i] * (1.0f / d)), "%zu", i);
+    cr_assert_eq((int8_t)row[7], 127);
+    cr_assert_eq((int8_t)row[8], -127);
+    for (size_t i = 34; i < 68; i++)
+        cr_assert_eq(row[i], 0);
+    // Halves round away from zero: d is exactly 1 here.
+    for (size_t i = 0; i < 32; i++)
+        x[i] = (float)((int)i - 16) + 0.5f;
+    x[0] = 127.0f;
+    gg_quantize_row(GG_Q8_0, x, 32, row);
+    for (size_t i = 1; i < 32; i++)
+        cr_assert_eq((int8_t)row[2 + i], i < 16 ? (int)i - 16 : (int)i - 15);
+    gg_quantize_row(GG_F32, x, 64, floats);
+    cr_assert_arr_eq(floats, x, sizeof x);
+    gg_quantize_row(GG_F16, x, 64, floats);
+    for (size_t i = 0; i < 64; i++)
+        y[i] = half_at(floats + 2 * i);
+    cr_assert_eq(first_difference(x, y, 64), 64);
+    x[3] = INFINITY;
+    x[4] = NAN;
+    gg_quantize_row(GG_Q8_0, x, 64, row); // defined, whatever it gives
+    cr_assert_eq((row[1] & 0x7c), 0x7c);
+}

@@ -1,0 +1,288 @@
+// Matrix products at every level against the scalar specification, bit for bit: every row count,
+// row invariance, strides, tile ranges, guard pages, extremes; and against double precision.
+#include "kernels_common.h"
+
+enum {
+    MAX_ROWS = 19,
+    MAX_IN = 576,
+};
+
+static const gg_dtype types[] = {GG_F32, GG_F16, GG_BF16, GG_Q4_0, GG_Q4_1, GG_Q8_0};
+
+static uint16_t bf16_of(float x)
+{
+    return (uint16_t)(float_bits(x) >> 16);
+}
+
+static uint16_t random_half(uint64_t *seed, bool extreme)
+{
+    static const uint16_t extremes[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x7bff, 0xfbff};
+    if (extreme && next_random(seed) % 3 == 0)
+        return extremes[next_random(seed) % 7];
+    return gg_f32_to_f16(random_float(seed) * 0.1f);
+}
+
+// A random row in GGUF's layout. Extreme rows hold -128 weights and the edges of f16.
+static void random_row(gg_dtype type, size_t n_in, uint64_t *seed, bool extreme, uint8_t *row)
+{
+    const size_t bytes = gg_dtype_row_bytes(type, n_in);
+    for (size_t i = 0; i < bytes; i++)
+        row[i] = (uint8_t)(extreme && i % 5 == 0 ? 0x80 : next_random(seed));
+    for (size_t k = 0; k < n_in && !gg_dtype_is_quantized(type); k++) {
+        const float x = extreme ? random_extreme(seed) : random_float(seed);
+        const uint16_t half = type == GG_BF16 ? bf16_of(x) : random_half(seed, extreme);
+        if (type == GG_F32)
+            memcpy(row + 4 * k, &x, 4);
+        else
+            memcpy(row + 2 * k, &half, 2);
+    }
+    for (size_t b = 0; b < n_in / GG_BLOCK && gg_dtype_is_quantized(type); b++) {
+        uint8_t *block = row + b * gg_dtype_row_bytes(type, GG_BLOCK);
+        const uint16_t d = random_half(seed, extreme), m = random_half(seed, extreme);
+        memcpy(block, &d, 2);
+        if (type == GG_Q4_1)
+            memcpy(block + 2, &m, 2);
+    }
+}
+
+// A packed random matrix whose tiles end at a guard page.
+static gg_matrix random_matrix(guards *g, gg_dtype type, size_t n_out, size_t n_in, uint64_t *seed,
+                               bool extreme)
+{
+    static uint8_t row[4 * MAX_IN];
+    gg_matrix w;
+    cr_assert_eq(gg_matrix_create(type, n_out, n_in, &w, NULL), GORGON_OK);
+    for (size_t o = 0; o < n_out; o++) {
+        random_row(type, n_in, seed, extreme, row);
+        gg_matrix_pack_row(&w, o, row);
+    }
+    const size_t bytes = (n_out + GG_TILE - 1) / GG_TILE * w.tile_bytes;
+    uint8_t *tiles = guard_copy(g, w.tiles, bytes, true);
+    gg_free(w.tiles);
+    w.tiles = tiles;
+    return w;
+}
+
+static gg_qrows view_rows(const gg_qrows *a, size_t row)
+{
+    const size_t n_blocks = a->n_in / GG_BLOCK;
+    return (gg_qrows){a->n_in, a->q + row * a->n_in, a->d + row * n_blocks, a->s + row * n_blocks,
+                      a->sum + row * n_blocks};
+}
+
+// One matrix with `rows` rows of activations, as floats and (if the type is quantised) as int8.
+typedef struct product {
+    gg_matrix w;
+    const float *x; // [rows][ldx]
+    size_t ldx, rows, ldy;
+    gg_qrows a;
+    bool quantized; // which of the two products
+} product;
+
+static void multiply(const gg_kernels *k, const product *p, size_t row, size_t rows, size_t tile0,
+                     size_t tile1, float *y)
+{
+    if (p->quantized) {
+        const gg_qrows a = view_rows(&p->a, row);
+        k->matmul_q(&p->w, tile0, tile1, &a, rows, y, p->ldy);
+    } else {
+        k->matmul_f(&p->w, tile0, tile1, p->x + row * p->ldx, p->ldx, rows, y, p->ldy);
+    }
+}
+
+static const float untouched = -12345.5f;
+
+static void fill(float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = untouched;
+}
+
+// All row counts at all levels equal the specification's rows, computed one by one; nothing
+// beyond n_out is written. y ends with the last output of the last row at a guard page.
+static void check_rows(const product *p)
+{
+    guards g = {.n = 0};
+    const size_t n_tiles = (p->w.n_out + GG_TILE - 1) / GG_TILE;
+    const size_t size = (p->rows - 1) * p->ldy + p->w.n_out;
+    float *want = guard_alloc(&g, size * sizeof(float), true);
+    fill(want, size);
+    for (size_t r = 0; r < p->rows; r++)
+        multiply(&gg_kernels_scalar, p, r, 1, 0, n_tiles, want + r * p->ldy);
+    for (size_t l = 0; test_level(l); l++) {
+        for (size_t rows = 1; rows <= p->rows; rows++) {
+            const size_t part = (rows - 1) * p->ldy + p->w.n_out, first = p->rows - rows;
+            guards one = {.n = 0};
+            float *y = guard_alloc(&one, part * sizeof(float), true);
+            fill(y, part);
+            multiply(test_level(l), p, first, rows, 0, n_tiles, y);
+            const size_t i = first_difference(want + first * p->ldy, y, part);
+            cr_assert_eq(i, part, "%s at %s, %zu x %zu, %zu rows (int8 %d): %zu is %a, expected %a",
+                         gg_dtype_name(p->w.type), test_level(l)->name, p->w.n_out, p->w.n_in, rows,
+                         p->quantized, i, (double)y[i], (double)want[first * p->ldy + i]);
+            guard_free(&one);
+        }
+    }
+    guard_free(&g);
+}
+
+static void check_shape(gg_dtype type, size_t n_out, size_t n_in, size_t rows, bool extreme)
+{
+    guards g = {.n = 0};
+    uint64_t seed = 100 * n_out + n_in + (size_t)type + extreme;
+    product p = {.w = random_matrix(&g, type, n_out, n_in, &seed, extreme),
+                 .ldx = n_in + 5,
+                 .rows = rows,
+                 .ldy = n_out + 3};
+    const size_t size = (rows - 1) * p.ldx + n_in;
+    float *x = guard_alloc(&g, size * sizeof(float), true);
+    for (size_t i = 0; i < size; i++)
+        x[i] = extreme ? random_extreme(&seed) : random_float(&seed);
+    p.x = x;
+    check_rows(&p);
+    if (gg_dtype_is_quantized(type)) {
+        const size_t blocks = rows * n_in / GG_BLOCK;
+        p.a =
+            (gg_qrows){n_in, guard_alloc(&g, rows * n_in, true), guard_alloc(&g, blocks * 4, true),
+                       guard_alloc(&g, blocks * 4, true), guard_alloc(&g, blocks * 4, true)};
+        gg_kernels_scalar.quantize(x, p.ldx, rows, &p.a);
+        p.quantized = true;
+        check_rows(&p);
+    }
+    guard_free(&g);
+}
+
+Test(kernels_matmul, every_row_count_equals_scalar)
+{
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        check_shape(types[t], 33, 96, MAX_ROWS, false);
+        check_shape(types[t], 16, 64, MAX_ROWS, true);
+        check_shape(types[t], 47, 32, MAX_ROWS, true);
+    }
+}
+
+Test(kernels_matmul, odd_shapes_equal_scalar)
+{
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        for (size_t n_out = 1; n_out <= 18; n_out++)
+            check_shape(types[t], n_out, 32, 3, n_out % 2 == 0);
+        check_shape(types[t], 64, MAX_IN, 5, false);
+        check_shape(types[t], 5, MAX_IN, 17, true);
+        for (size_t n_in = 1; n_in < 40 && !gg_dtype_is_quantized(types[t]); n_in += 3)
+            check_shape(types[t], 20, n_in, 2, n_in % 2 == 0);
+    }
+}
+
+// Ranges of tiles touch their own outputs only, and give what the whole gives.
+Test(kernels_matmul, tile_ranges_are_independent)
+{
+    static float x[3 * 64], whole[3 * 90], part[3 * 90];
+    uint64_t seed = 5;
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        guards g = {.n = 0};
+        int8_t q[3 * 64];
+        float d[6], s[6];
+        int32_t sum[6];
+        product p = {.w = random_matrix(&g, types[t], 85, 64, &seed, false),
+                     .x = x,
+                     .ldx = 64,
+                     .rows = 3,
+                     .ldy = 90,
+                     .a = {64, q, d, s, sum},
+                     .quantized = gg_dtype_is_quantized(types[t])};
+        for (size_t i = 0; i < sizeof x / sizeof x[0]; i++)
+            x[i] = random_float(&seed);
+        gg_kernels_scalar.quantize(x, 64, 3, &p.a);
+        for (size_t l = 0; test_level(l); l++) {
+            fill(whole, 3 * 90);
+            fill(part, 3 * 90);
+            multiply(test_level(l), &p, 0, 3, 0, 6, whole);
+            multiply(test_level(l), &p, 0, 3, 2, 4, part);
+            for (size_t i = 0; i < 3 * 90; i++) {
+                const bool inside = i % 90 >= 32 && i % 90 < 64;
+                cr_assert_eq(part[i], inside ? whole[i] : untouched);
+            }
+            multiply(test_level(l), &p, 0, 3, 5, 6, part);
+            multiply(test_level(l), &p, 0, 3, 0, 2, part);
+            multiply(test_level(l), &p, 0, 3, 4, 5, part);
+            multiply(test_level(l), &p, 0, 3, 3, 3, part);
+            cr_assert_eq(first_difference(whole, part, 3 * 90), 3 * 90);
+        }
+        guard_free(&g);
+    }
+}
+
+// The specification itself: float products within rounding of double ones, int8 products within
+// the quantisation step of the activations.
+Test(kernels_matmul, products_are_right)
+{
+    static float x[MAX_IN], row[MAX_IN], y[16], z[16];
+    static int8_t q[MAX_IN];
+    static float d[MAX_IN / 32], s[MAX_IN / 32];
+    static int32_t sum[MAX_IN / 32];
+    const gg_qrows a = {MAX_IN, q, d, s, sum};
+    uint64_t seed = 6;
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        guards g = {.n = 0};
+        const gg_matrix w = random_matrix(&g, types[t], 16, MAX_IN, &seed, false);
+        for (size_t i = 0; i < MAX_IN; i++)
+            x[i] = random_float(&seed);
+        gg_kernels_scalar.matmul_f(&w, 0, 1, x, MAX_IN, 1, y, 16);
+        gg_kernels_scalar.quantize(x, MAX_IN, 1, &a);
+        if (gg_dtype_is_quantized(types[t]))
+            gg_kernels_scalar.matmul_q(&w, 0, 1, &a, 1, z, 16);
+        for (size_t o = 0; o < 16; o++) {
+            double exact = 0, rounded = 0, magnitude = 0;
+            gg_matrix_row(&w, o, row);
+            for (size_t k = 0; k < MAX_IN; k++) {
+                exact += (double)row[k] * (double)x[k];
+                rounded += (double)row[k] * (double)d[k / 32] * q[k];
+                magnitude += fabs((double)row[k] * (double)x[k]);
+            }
+            cr_assert_float_eq((double)y[o], exact, 1e-6 * magnitude);
+            if (gg_dtype_is_quantized(types[t])) {
+                cr_assert_float_eq((double)z[o], rounded, 2e-6 * magnitude);
+                cr_assert_float_eq((double)z[o], exact, 0.004 * magnitude);
+            }
+        }
+        guard_free(&g);
+    }
+}
+
+// All weights -128 (Q8_0) or 15 (Q4) against activations of +-127: the largest integer dots.
+Test(kernels_matmul, integer_dots_do_not_saturate)
+{
+    static uint8_t row[2 * 34];
+    static float x[64], y[16];
+    int8_t q[64];
+    float d[2], s[2];
+    int32_t sum[2];
+    const gg_qrows a = {64, q, d, s, sum};
+    static const gg_dtype quantized[] = {GG_Q4_0, GG_Q4_1, GG_Q8_0};
+    for (size_t t = 0; t < 3; t++) {
+        gg_matrix w;
+        cr_assert_eq(gg_matrix_create(quantized[t], 16, 64, &w, NULL), GORGON_OK);
+        const size_t bytes = gg_dtype_row_bytes(quantized[t], 32);
+        memset(row, quantized[t] == GG_Q8_0 ? 0x80 : 0xff, sizeof row);
+        for (size_t b = 0; b < 2; b++) {
+            const uint16_t one = 0x3c00, zero = 0;
+            memcpy(row + b * bytes, &one, 2);
+            if (quantized[t] == GG_Q4_1)
+                memcpy(row + b * bytes + 2, &zero, 2);
+        }
+        for (size_t o = 0; o < 16; o++)
+            gg_matrix_pack_row(&w, o, row);
+        for (int sign = -1; sign <= 1; sign += 2) {
+            for (size_t i = 0; i < 64; i++)
+                x[i] = (float)(127 * sign);
+            gg_kernels_scalar.quantize(x, 64, 1, &a);
+            const int weight = quantized[t] == GG_Q8_0 ? -128 : quantized[t] == GG_Q4_0 ? 7 : 15;
+            for (size_t l = 0; test_level(l); l++) {
+                test_level(l)->matmul_q(&w, 0, 1, &a, 1, y, 16);
+                for (size_t o = 0; o < 16; o++)
+                    cr_assert_eq(y[o], (float)(64 * 127 * sign * weight));
+            }
+        }
+        gg_matrix_clear(&w);
+    }
+}

@@ -1,0 +1,493 @@
+// gorgon_train on a small cache with a rule to learn: accuracy, resume bit for bit, recomputed
+// hidden states, the order of the data, refusals.
+#define _XOPEN_SOURCE 700 // mkdtemp
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "core/engine.h"
+#include "core/sampling.h"
+#include "gorgon/trainers.h"
+#include "heads/head_set.h"
+#include "trainers/cache.h"
+#include "trainers/train_data.h"
+
+enum { SEQUENCES = 60, TOKENS = 40, CHUNK = 9, IDS = 40, MOST = 4 << 20 };
+
+static char directory[64], cache_path[96];
+static gorgon_model *model;
+static gorgon_engine *engine;
+
+static gorgon_engine *make_engine(size_t threads)
+{
+    gorgon_engine *made;
+    gorgon_engine_options options;
+    gorgon_error err = {0};
+    gorgon_engine_options_init(&options);
+    options.threads = threads;
+    options.context = 64;
+    options.max_rows = 16;
+    options.max_logit_rows = 1;
+    cr_assert_eq(gorgon_engine_create(model, &options, &made, &err), GORGON_OK, "%s", err.message);
+    return made;
+}
+
+static void set_up(void)
+{
+    gorgon_error err = {0};
+    strcpy(directory, "/tmp/gorgon-train-XXXXXX");
+    cr_assert(mkdtemp(directory));
+    snprintf(cache_path, sizeof cache_path, "%s/cache", directory);
+    cr_assert_eq(gorgon_model_open(GG_SOURCE_DIR "/models/tiny/tiny.gguf", 1, &model, &err),
+                 GORGON_OK, "%s", err.message);
+    engine = make_engine(1);
+}
+
+static void remove_file(const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    unlink(path);
+}
+
+static void tear_down(void)
+{
+    gorgon_engine_free(engine);
+    gorgon_model_free(model);
+    cr_assert_eq(gg_cache_remove(cache_path, NULL), GORGON_OK);
+    static const char *const names[] = {"a.gguf", "b.gguf", "state"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        remove_file(names[i]);
+    cr_assert_eq(rmdir(directory), 0, "files were left behind");
+}
+
+TestSuite(train, .init = set_up, .fini = tear_down);
+
+static size_t width(void)
+{
+    return gg_model_geometry(model)->d_model;
+}
+
+// The rule: ids walk 3 t + 1 (mod IDS); the hidden state of a position is a fixed random vector of
+// its token, with noise. So every later token follows from it.
+static gg_cache_sequence make_sequence(uint64_t index, bool hidden)
+{
+    size_t d = width();
+    gg_cache_sequence s = {.index = index, .n_tokens = TOKENS};
+    s.tokens = gg_alloc(TOKENS, sizeof *s.tokens);
+    s.positions = gg_alloc(TOKENS, sizeof *s.positions);
+    s.target_ids = gg_alloc((size_t)TOKENS * GG_TARGETS, sizeof *s.target_ids);
+    s.target_logprob = gg_alloc((size_t)TOKENS * GG_TARGETS, sizeof *s.target_logprob);
+    s.hidden = hidden ? gg_alloc(TOKENS * d, sizeof *s.hidden) : NULL;
+    uint64_t id = index % IDS;
+    for (uint32_t i = 0; i < TOKENS; i++, id = (3 * id + 1) % IDS) {
+        s.tokens[i] = (gorgon_token)id + 50;
+        if (i < 5 || i + 1 == TOKENS || i == 21)
+            continue;
+        size_t record = s.n_records++;
+        s.positions[record] = i;
+        for (size_t j = 0; j < GG_TARGETS; j++) {
+            uint64_t next = j == 0 ? (3 * id + 1) % IDS : (id + 7 * j) % IDS;
+            s.target_ids[record * GG_TARGETS + j] = (uint32_t)next + 50;
+            s.target_logprob[record * GG_TARGETS + j] = j == 0 ? -0.1f : -5.0f;
+        }
+        for (size_t j = 0; hidden && j < d; j++) {
+            double x = 3.0 * gg_random_uniform(1, id, j, 0) - 1.5;
+            double noise = 0.2 * gg_random_uniform(2, index, i, j) - 0.1;
+            s.hidden[record * d + j] = gg_f32_to_f16((float)(x + noise));
+        }
+    }
+    return s;
+}
+
+static void free_sequence(gg_cache_sequence *s)
+{
+    gg_free(s->tokens);
+    gg_free(s->positions);
+    gg_free(s->hidden);
+    gg_free(s->target_ids);
+    gg_free(s->target_logprob);
+}
+
+static void make_cache(bool hidden, bool finish)
+{
+    gg_cache_identity id = {gorgon_model_fingerprint(model), 3, 4};
+    gg_cache *cache;
+    gorgon_error err = {0};
+    cr_assert_eq(gg_cache_open(cache_path, &id, 0, &cache, &err), GORGON_OK, "%s", err.message);
+    for (uint64_t first = 0; first < SEQUENCES; first += CHUNK) {
+        gg_cache_sequence all[CHUNK];
+        uint64_t end = first + CHUNK < SEQUENCES ? first + CHUNK : SEQUENCES;
+        for (uint64_t i = first; i < end; i++)
+            all[i - first] = make_sequence(i, hidden);
+        cr_assert_eq(gg_cache_append(cache, first, end, all, end - first, &err), GORGON_OK, "%s",
+                     err.message);
+        for (uint64_t i = first; i < end; i++)
+            free_sequence(&all[i - first]);
+    }
+    if (finish)
+        cr_assert_eq(gg_cache_finish(cache, &err), GORGON_OK, "%s", err.message);
+    gg_cache_free(cache);
+}
+
+static gorgon_train_options options_for(const char *name, char out[128])
+{
+    gorgon_train_options options;
+    gorgon_train_options_init(&options);
+    snprintf(out, 128, "%s/%s", directory, name);
+    options.cache = cache_path;
+    options.out = out;
+    options.n_heads = 3;
+    options.draft_vocab = 48;
+    options.batch = 64;
+    options.epochs = 3.0;
+    options.held_out = 0.15;
+    options.learning_rate = 3e-3;
+    options.checkpoint_steps = 7;
+    return options;
+}
+
+static uint8_t *read_out(const char *path, size_t *size)
+{
+    FILE *f = fopen(path, "rb");
+    uint8_t *data = gg_alloc(MOST, 1);
+    cr_assert(f && data, "%s", path);
+    *size = fread(data, 1, MOST, f);
+    fclose(f);
+    return data;
+}
+
+static void check_same_files(const char *a, const char *b)
+{
+    size_t n, m;
+    uint8_t *x = read_out(a, &n), *y = read_out(b, &m);
+    cr_assert_eq(n, m);
+    cr_assert_eq(memcmp(x, y, n), 0, "%s and %s differ", a, b);
+    gg_free(x);
+    gg_free(y);
+}
+
+typedef struct watch {
+    uint64_t stop_at; // cancel when this many steps are done, 0 = never
+    uint64_t calls, total;
+    char line[512];
+} watch;
+
+static bool on_progress(void *context, const gorgon_progress *p)
+{
+    watch *w = context;
+    w->calls++;
+    w->total = p->total;
+    snprintf(w->line, sizeof w->line, "%s", p->line);
+    return w->stop_at == 0 || p->done < w->stop_at;
+}
+
+static void train(gorgon_engine *with, const gorgon_train_options *options)
+{
+    gorgon_error err = {0};
+    cr_assert_eq(gorgon_train(with, options, &err), GORGON_OK, "%s", err.message);
+}
+
+// Number after the n-th `"top":[` of an accuracy table: that head's top-1 share.
+static double top_1(const char *json, size_t head)
+{
+    const char *at = json;
+    for (size_t i = 0; i <= head; i++) {
+        at = strstr(at, "\"top\":[");
+        cr_assert(at, "%s", json);
+        at += 7;
+    }
+    return strtod(at, NULL);
+}
+
+Test(train, learns_the_rule)
+{
+    char out[128];
+    make_cache(true, true);
+    gorgon_train_options options = options_for("a.gguf", out);
+    watch seen = {0};
+    options.epochs = 20.0;
+    options.progress = on_progress;
+    options.context = &seen;
+    train(engine, &options);
+    cr_assert_eq(seen.calls, seen.total + 1);
+    cr_assert(strstr(seen.line, "held-out"), "%s", seen.line);
+    gorgon_heads *heads;
+    gorgon_head_set_info info;
+    gorgon_error err = {0};
+    cr_assert_eq(gorgon_heads_open(out, &heads, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(gorgon_heads_check(heads, model, NULL, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(info.n_heads, 3);
+    cr_assert_eq(info.n_draft, 48);
+    cr_assert(info.root_embedding);
+    for (size_t k = 0; k < 3; k++)
+        cr_assert(top_1(info.accuracy_json, k) > 0.9, "%s", info.accuracy_json);
+    cr_assert(strstr(info.training_json, "\"draft_vocab_coverage\":1.0"), "%s", info.training_json);
+    cr_assert(strstr(info.training_json, "\"loss_curve\":[{\"step\":"), "%s", info.training_json);
+    cr_assert_null(strstr(info.training_json, directory));
+    const gg_head_set *set = gg_heads_set(heads, 0);
+    for (uint32_t i = 0; i < IDS; i++) // all generated ids are in, ties filled with the lowest
+        cr_assert_eq(set->draft_ids[8 + i], 50 + i);
+    cr_assert_eq(set->draft_ids[7], 7);
+    gorgon_heads_free(heads);
+}
+
+// Stopped twice, once between checkpoints, then finished with other threads: the same file.
+Test(train, resume_is_bit_equal)
+{
+    char a[128], b[128];
+    make_cache(true, true);
+    gorgon_train_options options = options_for("a.gguf", a);
+    train(engine, &options);
+    cr_assert_eq(gg_cache_remove(cache_path, NULL), GORGON_OK);
+    make_cache(true, true);
+    options = options_for("b.gguf", b);
+    gorgon_engine *two = make_engine(2);
+    watch seen = {.stop_at = 10};
+    options.progress = on_progress;
+    options.context = &seen;
+    gorgon_error err = {0};
+    cr_assert_eq(gorgon_train(engine, &options, &err), GORGON_ERROR_CANCELLED);
+    cr_assert(strstr(err.message, "after step 10 of"), "%s", err.message);
+    cr_assert_neq(access(b, F_OK), 0);
+    seen.stop_at = 31;
+    cr_assert_eq(gorgon_train(two, &options, NULL), GORGON_ERROR_CANCELLED);
+    seen.stop_at = 0;
+    train(two, &options);
+    check_same_files(a, b);
+    unlink(b); // everything is done: only the file is written again
+    seen.calls = 0;
+    train(engine, &options);
+    cr_assert_eq(seen.calls, 1);
+    check_same_files(a, b);
+    gorgon_engine_free(two);
+}
+
+Test(train, other_options_start_over)
+{
+    char a[128], b[128];
+    make_cache(true, true);
+    gorgon_train_options options = options_for("a.gguf", a);
+    watch seen = {.stop_at = 5};
+    options.progress = on_progress;
+    options.context = &seen;
+    options.learning_rate = 1e-3;
+    cr_assert_eq(gorgon_train(engine, &options, NULL), GORGON_ERROR_CANCELLED);
+    options.learning_rate = 3e-3;
+    seen = (watch){0};
+    train(engine, &options);
+    cr_assert_eq(seen.calls, seen.total + 1, "the other run's state was used");
+    char state[128];
+    options = options_for("b.gguf", b);
+    snprintf(state, sizeof state, "%s/state", directory);
+    options.state = state;
+    train(engine, &options);
+    check_same_files(a, b);
+    size_t size;
+    uint8_t *data = read_out(state, &size);
+    data[size / 2] ^= 4;
+    FILE *f = fopen(state, "wb");
+    cr_assert(f && fwrite(data, 1, size, f) == size);
+    fclose(f);
+    gg_free(data);
+    gorgon_error err = {0};
+    cr_assert_eq(gorgon_train(engine, &options, &err), GORGON_ERROR_FORMAT);
+    cr_assert(strstr(err.message, "damaged"), "%s", err.message);
+}
+
+static uint16_t *take_all(gg_train_data *data, uint64_t epoch, uint64_t *n)
+{
+    *n = gg_train_data_positions(data);
+    uint16_t *first = gg_alloc(*n, sizeof *first * 2);
+    for (uint64_t at = 0; at < *n;) {
+        const gg_feature_store *store;
+        const uint32_t *records;
+        size_t got;
+        cr_assert_eq(gg_train_data_take(data, epoch * *n + at, 50, &store, &records, &got, NULL),
+                     GORGON_OK);
+        cr_assert(got >= 1 && got <= 50);
+        for (size_t i = 0; i < got; i++, at++) {
+            first[2 * at] = store->hidden[records[i] * store->d];
+            first[2 * at + 1] = store->hidden[records[i] * store->d + 1];
+        }
+    }
+    return first;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    return memcmp(a, b, 2 * sizeof(uint16_t));
+}
+
+static gg_train_data *open_data(const gg_cache *cache, uint64_t budget)
+{
+    gg_train_data *data;
+    gg_train_source source = {engine, cache, 3, 0.15, 9, budget};
+    gorgon_error err = {0};
+    cr_assert_eq(gg_train_data_open(&source, &data, &err), GORGON_OK, "%s", err.message);
+    return data;
+}
+
+// Whether all records fit or chunks take turns: an epoch holds every position once, epochs differ
+// in order, and the order does not depend on where reading began.
+Test(train, every_epoch_holds_every_position_once)
+{
+    gg_cache *cache;
+    make_cache(true, true);
+    cr_assert_eq(gg_cache_open_existing(cache_path, gorgon_model_fingerprint(model), &cache, NULL),
+                 GORGON_OK);
+    uint64_t n, m;
+    gg_train_data *all = open_data(cache, UINT64_C(1) << 30);
+    uint16_t *expected = take_all(all, 0, &n);
+    cr_assert(n > 0 && n < gg_train_data_records(all));
+    qsort(expected, n, 4, by_value);
+    static const uint64_t budgets[] = {UINT64_C(1) << 30, 200000, 1};
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        gg_train_data *data = open_data(cache, budgets[i]), *again = open_data(cache, budgets[i]);
+        uint16_t *zero = take_all(data, 0, &m), *one = take_all(data, 1, &m);
+        uint16_t *fresh = take_all(again, 1, &m);
+        cr_assert_eq(n, m);
+        cr_assert_eq(memcmp(one, fresh, n * 4), 0);
+        cr_assert_neq(memcmp(zero, one, n * 4), 0);
+        qsort(zero, n, 4, by_value);
+        qsort(one, n, 4, by_value);
+        cr_assert_eq(memcmp(zero, expected, n * 4), 0);
+        cr_assert_eq(memcmp(one, expected, n * 4), 0);
+        gg_train_data_free(data);
+        gg_train_data_free(again);
+        gg_free(zero);
+        gg_free(one);
+        gg_free(fresh);
+    }
+    gg_free(expected);
+    gg_train_data_free(all);
+    gg_cache_free(cache);
+}
+
+// Runs, labels and the held-out split against the definition.
+Test(train, records_and_runs)
+{
+    gg_cache *cache;
+    make_cache(true, true);
+    cr_assert_eq(gg_cache_open_existing(cache_path, gorgon_model_fingerprint(model), &cache, NULL),
+                 GORGON_OK);
+    gg_train_data *data = open_data(cache, 1);
+    const uint32_t *records;
+    size_t n, expected = 0;
+    const gg_feature_store *store = gg_train_data_held_out(data, &records, &n);
+    for (uint64_t i = 0; i < SEQUENCES; i++)
+        expected += gg_cache_held_out(i, 0.15);
+    // Positions 5..20 and 22..38: 16 and 17 records, the last of each run has no target.
+    cr_assert(expected > 0 && expected < SEQUENCES);
+    cr_assert_eq(store->n, 33 * expected);
+    cr_assert_eq(n, 31 * expected);
+    cr_assert_eq(gg_train_data_positions(data), 31 * (SEQUENCES - expected));
+    static const uint8_t ends[] = {3, 2, 1, 0};
+    cr_assert_arr_eq(store->run + 12, ends, 4);
+    cr_assert_arr_eq(store->run + 29, ends, 4);
+    for (size_t i = 0; i + 1 < 16; i++)
+        cr_assert_eq(store->next[i + 1], (3 * (store->next[i] - 50) + 1) % IDS + 50);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < gg_model_geometry(model)->n_vocab; i++)
+        sum += gg_train_data_counts(data)[i];
+    cr_assert_eq(sum, gg_train_data_records(data));
+    gg_train_data_free(data);
+    gg_cache_free(cache);
+}
+
+// Hidden states left out of the cache come out of the engine, the same bits as a pass over single
+// rows gives.
+Test(train, left_out_states_are_recomputed)
+{
+    gg_cache *cache;
+    make_cache(false, true);
+    cr_assert_eq(gg_cache_open_existing(cache_path, gorgon_model_fingerprint(model), &cache, NULL),
+                 GORGON_OK);
+    gg_train_data *data = open_data(cache, 1);
+    const uint32_t *records;
+    size_t n, d = width();
+    const gg_feature_store *store = gg_train_data_held_out(data, &records, &n);
+    uint64_t index = 0;
+    while (!gg_cache_held_out(index, 0.15))
+        index++;
+    gg_cache_sequence s = make_sequence(index, false);
+    gorgon_sequence *sequence;
+    uint16_t *expected = gg_alloc(d, sizeof *expected);
+    cr_assert_eq(gorgon_sequence_create(engine, &sequence, NULL), GORGON_OK);
+    for (uint32_t i = 0, record = 0; i < TOKENS && record < s.n_records; i++) {
+        gorgon_row row = {sequence, s.tokens[i], GORGON_ROW_ROOT, 0};
+        uint32_t zero = 0;
+        cr_assert_eq(gorgon_engine_pass(engine, &row, 1, NULL), GORGON_OK);
+        if (s.positions[record] == i) {
+            gg_engine_kernels(engine)->to_f16(gorgon_engine_hidden(engine, 0), d, expected);
+            cr_assert_eq(memcmp(expected, store->hidden + record * d, 2 * d), 0, "position %u", i);
+            record++;
+        }
+        cr_assert_eq(gorgon_engine_commit(engine, sequence, &zero, 1, NULL), GORGON_OK);
+    }
+    gorgon_sequence_free(sequence);
+    gg_free(expected);
+    free_sequence(&s);
+    gg_train_data_free(data);
+    gg_cache_free(cache);
+}
+
+static void check_refused(const gorgon_train_options *options, gorgon_status status,
+                          const char *text)
+{
+    gorgon_error err = {0};
+    cr_assert_eq(gorgon_train(engine, options, &err), status, "%s", err.message);
+    cr_assert(strstr(err.message, text), "%s", err.message);
+}
+
+Test(train, refusals)
+{
+    char out[128];
+    gorgon_train_options options = options_for("a.gguf", out);
+    check_refused(&options, GORGON_ERROR_IO, "gorgon synth");
+    make_cache(true, false);
+    check_refused(&options, GORGON_ERROR_MISMATCH, "incomplete: run `gorgon synth`");
+    options.batch = 0;
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "batch is 0");
+    options = options_for("a.gguf", out);
+    options.learning_rate = -1.0;
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "learning_rate is -1");
+    options = options_for("a.gguf", out);
+    options.weight_type = "Q4_0";
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "weight_type is 'Q4_0'");
+    options = options_for("missing/a.gguf", out);
+    check_refused(&options, GORGON_ERROR_IO, "missing/a.gguf");
+    options = options_for("a.gguf", out);
+    options.cache = NULL;
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "no feature cache given");
+    cr_assert_neq(access(out, F_OK), 0);
+}
+
+// Two blocks, hard targets, no root embedding, whole vocabulary, F32: the other branches.
+Test(train, other_shapes)
+{
+    char out[128];
+    make_cache(true, true);
+    gorgon_train_options options = options_for("a.gguf", out);
+    options.n_blocks = 2;
+    options.hard_targets = true;
+    options.root_embedding = false;
+    options.draft_vocab = 0;
+    options.weight_type = "F32";
+    options.epochs = 20.0;
+    train(engine, &options);
+    gorgon_heads *heads;
+    gorgon_head_set_info info;
+    cr_assert_eq(gorgon_heads_open(out, &heads, NULL), GORGON_OK);
+    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+    cr_assert_eq(info.n_draft, 0);
+    cr_assert_eq(info.n_blocks, 2);
+    cr_assert_not(info.root_embedding);
+    for (size_t k = 0; k < 3; k++)
+        cr_assert(top_1(info.accuracy_json, k) > 0.9, "%s", info.accuracy_json);
+    gorgon_heads_free(heads);
+}
