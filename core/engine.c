@@ -74,25 +74,32 @@ static bool take(gorgon_engine *e, void *slot, size_t n, size_t size)
     return block != NULL;
 }
 
+static void free_input(float *input, const gg_qrows *q)
+{
+    gg_free(input);
+    gg_free(q->q);
+    gg_free(q->d);
+    gg_free(q->s);
+    gg_free(q->sum);
+}
+
+// Input workspace of `widest` columns: all arrays, or none and the old ones stay.
 static bool take_input(gorgon_engine *e, size_t widest)
 {
     size_t cells = e->max_rows * widest, blocks = e->max_rows * (widest / GG_BLOCK + 1);
+    float *input = NULL;
+    gg_qrows q = {.n_in = widest};
+    if (!take(e, &input, cells, sizeof *input) || !take(e, &q.q, cells, sizeof *q.q) ||
+        !take(e, &q.d, blocks, sizeof *q.d) || !take(e, &q.s, blocks, sizeof *q.s) ||
+        !take(e, &q.sum, blocks, sizeof *q.sum)) {
+        free_input(input, &q);
+        return false;
+    }
+    free_input(e->input, &e->quantized);
+    e->input = input;
+    e->quantized = q;
     e->widest = widest;
-    e->quantized.n_in = widest;
-    return take(e, &e->input, cells, sizeof *e->input) &&
-           take(e, &e->quantized.q, cells, sizeof *e->quantized.q) &&
-           take(e, &e->quantized.d, blocks, sizeof *e->quantized.d) &&
-           take(e, &e->quantized.s, blocks, sizeof *e->quantized.s) &&
-           take(e, &e->quantized.sum, blocks, sizeof *e->quantized.sum);
-}
-
-static void free_input(gorgon_engine *e)
-{
-    gg_free(e->input);
-    gg_free(e->quantized.q);
-    gg_free(e->quantized.d);
-    gg_free(e->quantized.s);
-    gg_free(e->quantized.sum);
+    return true;
 }
 
 static bool take_batch(gorgon_engine *e)
@@ -215,7 +222,7 @@ void gorgon_engine_free(gorgon_engine *e)
     gg_team_free(e->team);
     gg_kv_free(&e->pool);
     free_batch(&e->batch);
-    free_input(e);
+    free_input(e->input, &e->quantized);
     void *const blocks[] = {e->x,
                             e->q,
                             e->k,
@@ -242,9 +249,6 @@ gorgon_status gg_engine_reserve_linear(gorgon_engine *engine, size_t n_in, gorgo
 {
     if (n_in <= engine->widest)
         return GORGON_OK;
-    free_input(engine);
-    engine->input = NULL;
-    engine->quantized = (gg_qrows){0};
     if (!take_input(engine, n_in))
         return gg_fail(err, GORGON_ERROR_MEMORY, "out of memory for inputs of width %zu", n_in);
     return GORGON_OK;

@@ -358,24 +358,24 @@ void gg_gguf_writer_free(gg_gguf_writer *writer)
 }
 
 // Writes n bytes and the zeros that bring them up to the alignment.
-static gorgon_status write_padded(gg_output *out, const void *data, size_t n, size_t pad,
+static gorgon_status write_padded(gorgon_output *out, const void *data, size_t n, size_t pad,
                                   gorgon_error *err)
 {
     static const uint8_t zeros[ALIGNMENT];
-    gorgon_status status = gg_output_write(out, data, n, err);
-    return status == GORGON_OK ? gg_output_write(out, zeros, pad, err) : status;
+    gorgon_status status = gorgon_output_write(out, data, n, err);
+    return status == GORGON_OK ? gorgon_output_write(out, zeros, pad, err) : status;
 }
 
-static gorgon_status write_content(const gg_gguf_writer *w, gg_output *out, gorgon_error *err)
+static gorgon_status write_content(const gg_gguf_writer *w, gorgon_output *out, gorgon_error *err)
 {
     uint8_t bytes[24] = "GGUF";
     buffer header = {.data = bytes, .used = 4, .capacity = sizeof bytes};
     append(&header, VERSION, 4);
     append(&header, w->tensors.n, 8);
     append(&header, w->keys.n, 8);
-    gorgon_status status = gg_output_write(out, bytes, header.used, err);
+    gorgon_status status = gorgon_output_write(out, bytes, header.used, err);
     if (status == GORGON_OK)
-        status = gg_output_write(out, w->entries.data, w->entries.used, err);
+        status = gorgon_output_write(out, w->entries.data, w->entries.used, err);
     if (status == GORGON_OK)
         status = write_padded(out, w->directory.data, w->directory.used,
                               padding(header.used + w->entries.used + w->directory.used), err);
@@ -387,14 +387,14 @@ static gorgon_status write_content(const gg_gguf_writer *w, gg_output *out, gorg
 
 gorgon_status gg_gguf_write(const gg_gguf_writer *w, const char *path, gorgon_error *err)
 {
-    gg_output *out;
-    gorgon_status status = gg_output_create(path, &out, err);
+    gorgon_output *out;
+    gorgon_status status = gorgon_output_create(path, &out, err);
     if (status != GORGON_OK)
         return status;
     status = write_content(w, out, err);
     if (status != GORGON_OK) {
-        gg_output_discard(out);
+        gorgon_output_discard(out);
         return status;
     }
-    return gg_output_commit(out, err);
+    return gorgon_output_commit(out, err);
 }

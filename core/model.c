@@ -123,8 +123,7 @@ gorgon_status gorgon_tensors_visit(const char *path, gorgon_tensor_fn fn, void *
     gorgon_status status = gg_gguf_open(path, &file, err);
     for (size_t i = 0; status == GORGON_OK && i < gg_gguf_tensor_count(file); i++) {
         const gg_tensor *t = gg_gguf_tensor_at(file, i);
-        const char *type = gg_dtype_name(t->type);
-        fn(context, t->name, type ? type : "?", t->dims, t->n_dims, t->bytes);
+        fn(context, t->name, t->type_name, t->dims, t->n_dims, t->bytes);
     }
     gg_gguf_close(file);
     return status;

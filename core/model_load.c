@@ -163,9 +163,10 @@ static gorgon_status claim(loader *ld, const char *name, size_t n_in, size_t n_o
                            const gg_tensor **out)
 {
     const char *path = ld->model->path;
-    const gg_tensor *t = gg_gguf_find(ld->file, name);
-    if (!t)
-        return gg_fail(ld->err, GORGON_ERROR_FORMAT, "%s: tensor '%s' is missing", path, name);
+    const gg_tensor *t = NULL;
+    gorgon_status status = gg_gguf_require(ld->file, name, &t, ld->err);
+    if (status != GORGON_OK)
+        return status;
     size_t n_dims = n_out ? 2 : 1;
     if (t->n_dims != n_dims || t->dims[0] != n_in || (n_out && t->dims[1] != n_out))
         return gg_fail(ld->err, GORGON_ERROR_FORMAT,
@@ -176,8 +177,7 @@ static gorgon_status claim(loader *ld, const char *name, size_t n_in, size_t n_o
         return gg_fail(ld->err, GORGON_ERROR_UNSUPPORTED,
                        "%s: tensor '%s' has type %s (id %d) with rows of %zu, expected F32, F16, "
                        "BF16, Q8_0, Q4_0 or Q4_1 in whole blocks",
-                       path, name, gg_dtype_name(t->type) ? gg_dtype_name(t->type) : "unknown",
-                       (int)t->type, n_in);
+                       path, name, t->type_name, (int)t->type, n_in);
     ld->n_claimed++;
     ld->model->n_parameters += (uint64_t)n_in * (n_out ? n_out : 1);
     *out = t;

@@ -26,6 +26,10 @@ typedef struct known_pattern {
     "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
 static const known_pattern known_patterns[] = {
+    // openai/gpt-2 encoder.py.
+    {"gpt-2", "(*LIMIT_MATCH=100000)(*LIMIT_DEPTH=1000)"
+              "'(?:[stmd]|re|ve|ll)| ?\\p{L}++| ?\\p{N}++| ?[^" SPACES "\\p{L}\\p{N}]++"
+              "|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]+"},
     // Every \p{N} stands alone; GPT-2's pattern on the text between, where a run of white space
     // leaves its last character to what follows unless a digit or the end follows.
     {"smollm", "(*LIMIT_MATCH=100000)(*LIMIT_DEPTH=1000)"
@@ -55,7 +59,8 @@ static const known_pattern *find_pattern(const char *name, size_t length)
     return NULL;
 }
 
-static gorgon_status fail_unknown(const char *name, size_t length, gorgon_error *err)
+static gorgon_status fail_unknown(const char *label, const char *name, size_t length,
+                                  gorgon_error *err)
 {
     char list[200] = "";
     size_t used = 0;
@@ -71,7 +76,7 @@ static gorgon_status fail_unknown(const char *name, size_t length, gorgon_error 
         used += strlen(known);
     }
     return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                   "pre-tokenizer '%.*s' (tokenizer.ggml.pre) is not known; known: %s",
+                   "%s: pre-tokenizer '%.*s' (tokenizer.ggml.pre) is not known; known: %s", label,
                    (int)(length < 60 ? length : 60), name, list);
 }
 
@@ -97,12 +102,12 @@ static gorgon_status compile(gg_pretokenizer *pretokenizer, const char *pattern,
     return GORGON_OK;
 }
 
-gorgon_status gg_pretokenizer_create(const char *name, size_t length, gg_pretokenizer **out,
-                                     gorgon_error *err)
+gorgon_status gg_pretokenizer_create(const char *label, const char *name, size_t length,
+                                     gg_pretokenizer **out, gorgon_error *err)
 {
     const known_pattern *known = find_pattern(name, length);
     if (!known)
-        return fail_unknown(name, length, err);
+        return fail_unknown(label, name, length, err);
     gg_pretokenizer *pretokenizer = gg_alloc(1, sizeof *pretokenizer);
     if (!pretokenizer)
         return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for the pre-tokenizer '%s'",

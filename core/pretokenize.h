@@ -9,9 +9,10 @@
 
 typedef struct gg_pretokenizer gg_pretokenizer; // immutable, may be shared by threads
 
-// By its name in tokenizer.ggml.pre. Error: GORGON_ERROR_UNSUPPORTED listing the known ones.
-gorgon_status gg_pretokenizer_create(const char *name, size_t length, gg_pretokenizer **out,
-                                     gorgon_error *err);
+// By its name in tokenizer.ggml.pre of the file `label`. Error: GORGON_ERROR_UNSUPPORTED listing
+// the known ones.
+gorgon_status gg_pretokenizer_create(const char *label, const char *name, size_t length,
+                                     gg_pretokenizer **out, gorgon_error *err);
 void gg_pretokenizer_free(gg_pretokenizer *pretokenizer); // NULL is legal
 const char *gg_pretokenizer_name(const gg_pretokenizer *pretokenizer);
 

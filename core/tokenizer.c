@@ -56,7 +56,7 @@ static gorgon_status load_pretokenizer(const gg_gguf *file, gorgon_tokenizer *to
     gorgon_status status = gg_gguf_get_string(file, "tokenizer.ggml.pre", &name, &length, err);
     if (status != GORGON_OK)
         return status;
-    return gg_pretokenizer_create(name, length, &tokenizer->pretokenizer, err);
+    return gg_pretokenizer_create(gg_gguf_path(file), name, length, &tokenizer->pretokenizer, err);
 }
 
 // An optional token id: GORGON_TOKEN_NONE when the key is absent.

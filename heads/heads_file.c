@@ -142,7 +142,7 @@ static gorgon_status read_keys(const reader *r)
 static gorgon_status find_tensor(const reader *r, const char *name, gg_dtype type, size_t n_in,
                                  size_t n_out, const gg_tensor **out)
 {
-    const gg_tensor *t;
+    const gg_tensor *t = NULL;
     gorgon_status status = gg_gguf_require(r->file, name, &t, r->err);
     if (status != GORGON_OK)
         return status;
@@ -167,7 +167,7 @@ static gorgon_status find_tensor(const reader *r, const char *name, gg_dtype typ
 static gorgon_status find_weight(const reader *r, const char *name, size_t n_out,
                                  const uint8_t **out)
 {
-    const gg_tensor *t;
+    const gg_tensor *t = NULL;
     gorgon_status status = find_tensor(r, name, r->set->weight_type, r->set->d_model, n_out, &t);
     if (status == GORGON_OK)
         *out = t->data;
@@ -178,7 +178,7 @@ static gorgon_status find_weight(const reader *r, const char *name, size_t n_out
 static gorgon_status read_weight_type(const reader *r)
 {
     gg_heads_name name;
-    const gg_tensor *t;
+    const gg_tensor *t = NULL;
     gg_heads_block_name(name, r->index, 0, 0, "weight");
     gorgon_status status = gg_gguf_require(r->file, name, &t, r->err);
     if (status == GORGON_OK && !gg_heads_weight_type(t->type))
@@ -194,7 +194,7 @@ static gorgon_status read_draft_ids(const reader *r)
 {
     gg_head_set *set = r->set;
     gg_heads_name name;
-    const gg_tensor *t;
+    const gg_tensor *t = NULL;
     if (set->n_draft == 0)
         return GORGON_OK;
     gg_heads_ids_name(name, r->index);
@@ -264,7 +264,7 @@ static gorgon_status read_biases(const reader *r)
                        r->index);
     for (size_t i = 0; i < set->n_heads * set->n_blocks; i++) {
         gg_heads_name name;
-        const gg_tensor *t;
+        const gg_tensor *t = NULL;
         gg_heads_block_name(name, r->index, i / set->n_blocks, i % set->n_blocks, "bias");
         gorgon_status status = find_tensor(r, name, GG_F32, d, 0, &t);
         if (status != GORGON_OK)

@@ -347,6 +347,17 @@ class Batch(Case):
 
 
 class Bench(Case):
+    def test_an_interrupt(self):
+        path = self.lines("in", [{"prompt": "on and on", "ignore_end": True}] * 3000)
+        process = subprocess.Popen([GORGON, "bench", MODEL, "--prompts", path, "-n", "900",
+                                    "--json"], env=self.env, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=120)[0]
+        self.assertEqual(process.returncode, 130)
+        self.assertEqual(out, b"")
+
     def test_json(self):
         tasks = ["writing", "math", "qa"]
         path = self.lines("in", [{"id": i, "category": tasks[i % 3], "turns": ["Tell me of a bee."]}
@@ -424,6 +435,23 @@ class Attach(Case):
         base = ["run", MODEL, "-p", "Tell me of a bee.", "--chat", "-n", "40", "--json"]
         self.assertEqual(self.json(*base, "--heads", self.path("whole.gguf"), "--tree", "8")["ids"],
                          self.json(*base, "--tree", "off")["ids"])
+
+    def test_the_stages_give_what_attach_gives(self):
+        cache, heads, text = self.path("cache"), self.path("heads.gguf"), self.path("text.jsonl")
+        synth = self.json("synth", MODEL, "--cache", cache, "--tokens", "3000", "--max-sequence",
+                          "256", "--text", text, "--json")
+        self.assertEqual(synth["cache"], cache)
+        with open(text, encoding="utf-8") as f:
+            self.assertGreater(len([json.loads(line) for line in f]), 10)
+        train = self.json("train", MODEL, "--cache", cache, "-o", heads, *self.options[4:],
+                          "--json")
+        self.assertFalse(train["sets"][0]["calibrated"])
+        done = self.json("calibrate", MODEL, "--cache", cache, "--heads", heads, "--json")
+        self.assertTrue(done["sets"][0]["calibrated"])
+        self.assertEqual(len(done["sets"][0]["accuracy"]["heads"]), 2)
+        self.attach("attached.gguf", code=0)
+        with open(heads, "rb") as a, open(self.path("attached.gguf"), "rb") as b:
+            self.assertEqual(a.read(), b.read())
 
 
 if __name__ == "__main__":

@@ -218,11 +218,11 @@ Test(file, a_stream_that_cannot_be_read_is_an_error)
     fclose(stream);
 }
 
-static gg_output *create(const char *path)
+static gorgon_output *create(const char *path)
 {
-    gg_output *out;
+    gorgon_output *out;
     gorgon_error err = {0};
-    cr_assert_eq(gg_output_create(path, &out, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(gorgon_output_create(path, &out, &err), GORGON_OK, "%s", err.message);
     return out;
 }
 
@@ -230,17 +230,17 @@ Test(file, output_appears_whole_or_not_at_all)
 {
     scratch s = scratch_create();
     gorgon_error err = {0};
-    gg_output *out = create(s.path);
-    cr_assert_eq(gg_output_write(out, "new", 3, &err), GORGON_OK);
+    gorgon_output *out = create(s.path);
+    cr_assert_eq(gorgon_output_write(out, "new", 3, &err), GORGON_OK);
     cr_assert_neq(access(s.path, F_OK), 0);
-    cr_assert_eq(gg_output_commit(out, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(gorgon_output_commit(out, &err), GORGON_OK, "%s", err.message);
     expect_content(s.path, "new");
 
     out = create(s.path);
-    cr_assert_eq(gg_output_write(out, "newer", 5, &err), GORGON_OK);
+    cr_assert_eq(gorgon_output_write(out, "newer", 5, &err), GORGON_OK);
     expect_content(s.path, "new");
-    gg_output_discard(out);
-    gg_output_discard(NULL);
+    gorgon_output_discard(out);
+    gorgon_output_discard(NULL);
     expect_content(s.path, "new");
     cr_assert_eq(count_files(s.directory), 1);
     scratch_remove(&s);
@@ -258,12 +258,12 @@ Test(file, output_keeps_every_byte)
         data[i] = (uint8_t)(i * 2654435761u >> 13);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (size_t piece = 1; piece <= 200000; piece = piece * 11 + 6) {
-            gg_output *out = create(s.path);
+            gorgon_output *out = create(s.path);
             for (size_t at = 0; at < sizes[i]; at += piece) {
                 size_t n = sizes[i] - at < piece ? sizes[i] - at : piece;
-                cr_assert_eq(gg_output_write(out, data + at, n, &err), GORGON_OK);
+                cr_assert_eq(gorgon_output_write(out, data + at, n, &err), GORGON_OK);
             }
-            cr_assert_eq(gg_output_commit(out, &err), GORGON_OK);
+            cr_assert_eq(gorgon_output_commit(out, &err), GORGON_OK);
             gg_mapping mapping;
             cr_assert_eq(gg_map_file(s.path, &mapping, &err), GORGON_OK);
             cr_assert_eq(mapping.size, sizes[i]);
@@ -284,9 +284,9 @@ Test(file, output_keeps_permissions_and_follows_links)
     char link_path[96];
     snprintf(link_path, sizeof link_path, "%s/link", s.directory);
     cr_assert_eq(symlink("file", link_path), 0);
-    gg_output *out = create(link_path);
-    cr_assert_eq(gg_output_write(out, "new", 3, &err), GORGON_OK);
-    cr_assert_eq(gg_output_commit(out, &err), GORGON_OK);
+    gorgon_output *out = create(link_path);
+    cr_assert_eq(gorgon_output_write(out, "new", 3, &err), GORGON_OK);
+    cr_assert_eq(gorgon_output_commit(out, &err), GORGON_OK);
     struct stat info;
     cr_assert_eq(lstat(link_path, &info), 0);
     cr_assert(S_ISLNK(info.st_mode));
@@ -305,9 +305,9 @@ Test(file, a_leftover_temporary_is_not_in_the_way)
     char leftover[128];
     snprintf(leftover, sizeof leftover, "%s.tmp.%ld", s.path, (long)getpid());
     write_file(leftover, "leftover");
-    gg_output *out = create(s.path);
-    cr_assert_eq(gg_output_write(out, "new", 3, &err), GORGON_OK);
-    cr_assert_eq(gg_output_commit(out, &err), GORGON_OK);
+    gorgon_output *out = create(s.path);
+    cr_assert_eq(gorgon_output_write(out, "new", 3, &err), GORGON_OK);
+    cr_assert_eq(gorgon_output_commit(out, &err), GORGON_OK);
     expect_content(s.path, "new");
     expect_content(leftover, "leftover");
     unlink(leftover);
@@ -316,9 +316,9 @@ Test(file, a_leftover_temporary_is_not_in_the_way)
 
 static void expect_no_output(const char *path, const char *fragment)
 {
-    gg_output *out;
+    gorgon_output *out;
     gorgon_error err = {0};
-    cr_assert_eq(gg_output_create(path, &out, &err), GORGON_ERROR_IO);
+    cr_assert_eq(gorgon_output_create(path, &out, &err), GORGON_ERROR_IO);
     cr_assert_null(out);
     cr_assert(strstr(err.message, path) && strstr(err.message, fragment), "%s", err.message);
 }
@@ -346,16 +346,16 @@ Test(file, a_full_disk_is_reported_and_leaves_nothing)
     full.rlim_cur = 70000;
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &full), 0);
     gorgon_error err = {0};
-    gg_output *out = create(s.path);
+    gorgon_output *out = create(s.path);
     gorgon_status status = GORGON_OK;
     for (size_t i = 0; i < 4 && status == GORGON_OK; i++)
-        status = gg_output_write(out, block, sizeof block, &err);
+        status = gorgon_output_write(out, block, sizeof block, &err);
     cr_assert_eq(status, GORGON_ERROR_IO);
     cr_assert(strstr(err.message, s.path) && strstr(err.message, "File too large"), "%s",
               err.message);
     gorgon_error second = {0};
-    cr_assert_eq(gg_output_write(out, block, 1, &second), GORGON_ERROR_IO);
-    cr_assert_eq(gg_output_commit(out, &second), GORGON_ERROR_IO);
+    cr_assert_eq(gorgon_output_write(out, block, 1, &second), GORGON_ERROR_IO);
+    cr_assert_eq(gorgon_output_commit(out, &second), GORGON_ERROR_IO);
     cr_assert(strstr(second.message, "an earlier write failed"), "%s", second.message);
     cr_assert_eq(count_files(s.directory), 0);
 
@@ -364,8 +364,8 @@ Test(file, a_full_disk_is_reported_and_leaves_nothing)
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &full), 0);
     out = create(s.path);
     err = (gorgon_error){0};
-    cr_assert_eq(gg_output_write(out, block, 100, &err), GORGON_OK);
-    cr_assert_eq(gg_output_commit(out, &err), GORGON_ERROR_IO);
+    cr_assert_eq(gorgon_output_write(out, block, 100, &err), GORGON_OK);
+    cr_assert_eq(gorgon_output_commit(out, &err), GORGON_ERROR_IO);
     cr_assert_eq(count_files(s.directory), 0);
     scratch_remove(&s);
 }

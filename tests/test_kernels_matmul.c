@@ -286,3 +286,34 @@ Test(kernels_matmul, integer_dots_do_not_saturate)
         gg_matrix_clear(&w);
     }
 }
+
+// Sums that lie beside the middle of two floats by less than a double can hold: software fma that
+// rounds twice gets them wrong.
+Test(kernels_matmul, fma_rounds_once)
+{
+    static const float w[][2] = {{0x1.000002p+0f, 0x1.000002p-12f},
+                                 {-0x1.000002p+0f, -0x1.000002p-12f},
+                                 {1.0f, 0x1.001p-12f},
+                                 {-1.0f, -0x1.001p-12f}};
+    static const float x[][2] = {{1.0f, 0x1.fffffcp-13f},
+                                 {1.0f, 0x1.fffffcp-13f},
+                                 {1.0f, 0x1.ffe002p-13f},
+                                 {1.0f, 0x1.ffe002p-13f}};
+    for (size_t i = 0; i < 4; i++) {
+        const float want = fmaf(w[i][1], x[i][1], w[i][0]);
+        const float twice = (float)((double)w[i][1] * (double)x[i][1] + (double)w[i][0]);
+        cr_assert_neq(want, twice);
+        gg_matrix m;
+        cr_assert_eq(gg_matrix_create(GG_F32, 1, 2, &m, NULL), GORGON_OK);
+        gg_matrix_pack_row(&m, 0, w[i]);
+        float y;
+        gg_kernels_scalar.matmul_f(&m, 0, 1, x[i], 2, 1, &y, 1);
+        cr_assert_eq(y, want, "%a, expected %a", (double)y, (double)want);
+        for (size_t l = 0; test_level(l); l++) {
+            test_level(l)->matmul_f(&m, 0, 1, x[i], 2, 1, &y, 1);
+            cr_assert_eq(y, want, "%s: %a, expected %a", test_level(l)->name, (double)y,
+                         (double)want);
+        }
+        gg_matrix_clear(&m);
+    }
+}

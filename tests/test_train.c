@@ -82,7 +82,7 @@ static gg_cache_sequence make_sequence(uint64_t index, bool hidden)
     s.target_ids = gg_alloc((size_t)TOKENS * GG_TARGETS, sizeof *s.target_ids);
     s.target_logprob = gg_alloc((size_t)TOKENS * GG_TARGETS, sizeof *s.target_logprob);
     s.hidden = hidden ? gg_alloc(TOKENS * d, sizeof *s.hidden) : NULL;
-    uint64_t id = index % IDS;
+    uint64_t id = gg_random_bits(5, index, 0, 0) % IDS;
     for (uint32_t i = 0; i < TOKENS; i++, id = (3 * id + 1) % IDS) {
         s.tokens[i] = (gorgon_token)id + 50;
         if (i < 5 || i + 1 == TOKENS || i == 21)

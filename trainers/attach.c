@@ -38,9 +38,9 @@ static gorgon_status make_paths(const gorgon_attach_options *o, paths *p, gorgon
 // An unwritable place is found before the work, not after it.
 static gorgon_status check_writable(const char *path, gorgon_error *err)
 {
-    gg_output *probe = NULL;
-    gorgon_status status = gg_output_create(path, &probe, err);
-    gg_output_discard(probe);
+    gorgon_output *probe = NULL;
+    gorgon_status status = gorgon_output_create(path, &probe, err);
+    gorgon_output_discard(probe);
     return status;
 }
 
@@ -64,17 +64,17 @@ static gorgon_status run_stages(gorgon_engine *engine, const gorgon_attach_optio
 static gorgon_status copy_file(const char *from, const char *to, gorgon_error *err)
 {
     gg_mapping file;
-    gg_output *out = NULL;
+    gorgon_output *out = NULL;
     gorgon_status status = gg_map_file(from, &file, err);
     if (status != GORGON_OK)
         return status;
-    status = gg_output_create(to, &out, err);
+    status = gorgon_output_create(to, &out, err);
     if (status == GORGON_OK)
-        status = gg_output_write(out, file.data, file.size, err);
+        status = gorgon_output_write(out, file.data, file.size, err);
     if (status == GORGON_OK)
-        status = gg_output_commit(out, err);
+        status = gorgon_output_commit(out, err);
     else
-        gg_output_discard(out);
+        gorgon_output_discard(out);
     gg_unmap(&file);
     return status;
 }

@@ -258,18 +258,18 @@ static gorgon_status write_file(const chunk *c, const char *path, gorgon_error *
 {
     uint8_t header[HEADER_BYTES];
     encode_header(c, header);
-    gg_output *out;
-    gorgon_status status = gg_output_create(path, &out, err);
+    gorgon_output *out;
+    gorgon_status status = gorgon_output_create(path, &out, err);
     if (status != GORGON_OK)
         return status;
-    status = gg_output_write(out, header, HEADER_BYTES, err);
+    status = gorgon_output_write(out, header, HEADER_BYTES, err);
     for (size_t i = 0; i < PARTS && status == GORGON_OK; i++)
-        status = gg_output_write(out, c->parts[i].data, (size_t)c->parts[i].stored, err);
+        status = gorgon_output_write(out, c->parts[i].data, (size_t)c->parts[i].stored, err);
     if (status != GORGON_OK) {
-        gg_output_discard(out);
+        gorgon_output_discard(out);
         return status;
     }
-    return gg_output_commit(out, err);
+    return gorgon_output_commit(out, err);
 }
 
 gorgon_status gg_chunk_write(const char *path, gg_chunk_info *info,

@@ -60,19 +60,19 @@ gorgon_status gg_cache_json_write(const char *directory, const gg_cache_identity
     json_t *root = to_json(identity, counts);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     gorgon_status status = GORGON_OK;
-    gg_output *out = NULL;
+    gorgon_output *out = NULL;
     if (!path || !text)
         status = out_of_memory(directory, err);
     if (status == GORGON_OK)
-        status = gg_output_create(path, &out, err);
+        status = gorgon_output_create(path, &out, err);
     if (status == GORGON_OK) {
-        status = gg_output_write(out, text, strlen(text), err);
+        status = gorgon_output_write(out, text, strlen(text), err);
         if (status == GORGON_OK)
-            status = gg_output_write(out, "\n", 1, err);
+            status = gorgon_output_write(out, "\n", 1, err);
         if (status == GORGON_OK)
-            status = gg_output_commit(out, err);
+            status = gorgon_output_commit(out, err);
         else
-            gg_output_discard(out);
+            gorgon_output_discard(out);
     }
     free(text);
     json_decref(root);

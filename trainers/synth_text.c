@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/file.h"
 
-static gorgon_status write_line(gg_output *out, const gorgon_tokenizer *tokenizer,
+static gorgon_status write_line(gorgon_output *out, const gorgon_tokenizer *tokenizer,
                                 const gg_cache_sequence *s, gorgon_error *err)
 {
     char *text = NULL;
@@ -25,9 +25,9 @@ static gorgon_status write_line(gg_output *out, const gorgon_tokenizer *tokenize
     json_object_set_new(line, "text", value ? value : json_string(""));
     char *dump = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6));
     if (dump) {
-        status = gg_output_write(out, dump, strlen(dump), err);
+        status = gorgon_output_write(out, dump, strlen(dump), err);
         if (status == GORGON_OK)
-            status = gg_output_write(out, "\n", 1, err);
+            status = gorgon_output_write(out, "\n", 1, err);
     } else {
         status = gg_fail(err, GORGON_ERROR_MEMORY, "out of memory for a line of text");
     }
@@ -41,8 +41,8 @@ gorgon_status gg_synth_write_text(const gorgon_engine *engine, const gg_cache *c
                                   const char *path, gorgon_error *err)
 {
     const gorgon_tokenizer *tokenizer = gorgon_model_tokenizer(gg_engine_model(engine));
-    gg_output *out = NULL;
-    gorgon_status status = gg_output_create(path, &out, err);
+    gorgon_output *out = NULL;
+    gorgon_status status = gorgon_output_create(path, &out, err);
     for (size_t c = 0; c < gg_cache_chunks(cache) && status == GORGON_OK; c++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
@@ -52,8 +52,8 @@ gorgon_status gg_synth_write_text(const gorgon_engine *engine, const gg_cache *c
         gg_cache_chunk_free(sequences, n);
     }
     if (status != GORGON_OK) {
-        gg_output_discard(out);
+        gorgon_output_discard(out);
         return status;
     }
-    return gg_output_commit(out, err);
+    return gorgon_output_commit(out, err);
 }

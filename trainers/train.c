@@ -128,10 +128,10 @@ static gorgon_status check_options(training *t, gorgon_error *err)
 // An unwritable target is found before the work, not after it.
 static gorgon_status check_output(const char *path, gorgon_error *err)
 {
-    gg_output *out;
-    gorgon_status status = gg_output_create(path, &out, err);
+    gorgon_output *out;
+    gorgon_status status = gorgon_output_create(path, &out, err);
     if (status == GORGON_OK)
-        gg_output_discard(out);
+        gorgon_output_discard(out);
     return status;
 }
 

@@ -79,7 +79,7 @@ static void put_word(uint8_t *p, uint64_t v, size_t bytes)
 }
 
 // Writes x[n] as little-endian floats and folds them into *hash.
-static gorgon_status write_floats(gg_output *out, const float *x, size_t n, uint64_t *hash,
+static gorgon_status write_floats(gorgon_output *out, const float *x, size_t n, uint64_t *hash,
                                   gorgon_error *err)
 {
     uint8_t bytes[CHUNK];
@@ -92,7 +92,7 @@ static gorgon_status write_floats(gg_output *out, const float *x, size_t n, uint
             put_word(bytes + 4 * i, bits, 4);
         }
         *hash = gg_hash(bytes, 4 * part, *hash);
-        status = gg_output_write(out, bytes, 4 * part, err);
+        status = gorgon_output_write(out, bytes, 4 * part, err);
     }
     return status;
 }
@@ -107,22 +107,22 @@ gorgon_status gg_train_state_save(const gg_train_state *state, const char *path,
     for (size_t i = 0; i < WORDS; i++)
         put_word(header + 16 + 8 * i, words[i], 8);
     uint64_t hash = gg_hash(header, sizeof header, 0);
-    gg_output *out;
-    gorgon_status status = gg_output_create(path, &out, err);
+    gorgon_output *out;
+    gorgon_status status = gorgon_output_create(path, &out, err);
     if (status != GORGON_OK)
         return status;
-    status = gg_output_write(out, header, sizeof header, err);
+    status = gorgon_output_write(out, header, sizeof header, err);
     const float *arrays[3] = {state->parameters, state->first, state->second};
     for (size_t i = 0; i < 3 && status == GORGON_OK; i++)
         status = write_floats(out, arrays[i], state->n, &hash, err);
     put_word(tail, hash, 8);
     if (status == GORGON_OK)
-        status = gg_output_write(out, tail, sizeof tail, err);
+        status = gorgon_output_write(out, tail, sizeof tail, err);
     if (status != GORGON_OK) {
-        gg_output_discard(out);
+        gorgon_output_discard(out);
         return status;
     }
-    return gg_output_commit(out, err);
+    return gorgon_output_commit(out, err);
 }
 
 static bool read_floats(gg_cursor *c, float *x, size_t n, uint64_t *hash)

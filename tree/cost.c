@@ -74,7 +74,8 @@ static double time_rows(gorgon_engine *engine, const gorgon_row *rows, size_t n,
         double after = gg_now();
         if (i == 0 || after - before < best)
             best = after - before;
-        if (after - begin > budget_s)
+        bool once_is_enough = after - begin > 2.0 * budget_s;
+        if (once_is_enough || (i > 0 && after - begin > budget_s))
             break;
     }
     return best;
@@ -106,7 +107,7 @@ static size_t measure_knots(gg_cost *cost, gorgon_engine *engine, gorgon_sequenc
         double used = gg_now() - begin;
         bool fits =
             n <= gorgon_engine_max_logit_rows(engine) && n <= gorgon_engine_max_rows(engine);
-        if (!fits || (k > 0 && used + 1.6 * cost->base_s[k - 1] > total_budget_s))
+        if (!fits || (k > 0 && used + 3.2 * cost->base_s[k - 1] > total_budget_s))
             return k;
         cost->base_s[k] = time_rows(engine, rows, n, knot_budget_s);
         if (cost->base_s[k] <= 0.0)
@@ -134,11 +135,12 @@ void gg_cost_measure(gg_cost *cost, gorgon_engine *engine)
     gorgon_sequence *scratch = NULL;
     if (gorgon_sequence_create(engine, &scratch, NULL) != GORGON_OK)
         return;
-    gg_cost measured = {.measured = true};
+    gg_cost measured = {0};
     size_t known = measure_knots(&measured, engine, scratch);
     gorgon_sequence_free(scratch);
     if (known == 0)
         return;
+    measured.measured = known == K;
     extend(&measured, known);
     for (size_t k = 1; k < K; k++) { // timing noise aside, more rows never cost less
         if (measured.base_s[k] < measured.base_s[k - 1])

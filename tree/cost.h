@@ -10,7 +10,7 @@
 enum { GG_COST_KNOTS = 7 }; // passes of 1, 2, 4, ... 64 rows
 
 typedef struct gg_cost {
-    bool measured;
+    bool measured;                 // at all knots: worth keeping in a file
     double base_s[GG_COST_KNOTS];  // seconds of a pass of 2^k rows at a short context
     double position_s;             // seconds per attended position, summed over rows
     double machine;                // observed / measured, all passes

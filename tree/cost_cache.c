@@ -107,10 +107,10 @@ static json_t *make_entry(const gg_cost *cost, const char *key)
 static void write_document(const json_t *root, const char *path)
 {
     char *text = json_dumps(root, JSON_INDENT(1));
-    gg_output *out = NULL;
-    if (text && gg_output_create(path, &out, NULL) == GORGON_OK) {
-        gg_output_write(out, text, strlen(text), NULL);
-        gg_output_commit(out, NULL);
+    gorgon_output *out = NULL;
+    if (text && gorgon_output_create(path, &out, NULL) == GORGON_OK) {
+        gorgon_output_write(out, text, strlen(text), NULL);
+        gorgon_output_commit(out, NULL);
     }
     free(text);
 }

@@ -14,9 +14,9 @@ gorgon_status gg_grower_create(gg_grower *g, size_t max_nodes, size_t max_sprout
 {
     g->max_expansions = max_nodes + max_sprouts;
     size_t capacity = g->max_expansions * GG_MAX_CHILDREN * g->n_proposers;
-    g->pool = gg_alloc(capacity, sizeof *g->pool);
-    g->opinions = gg_alloc(capacity * g->n_proposers, sizeof *g->opinions);
-    g->heap = gg_alloc(capacity, sizeof *g->heap);
+    g->pool = gg_alloc_uninit(capacity, sizeof *g->pool);
+    g->opinions = gg_alloc_uninit(capacity * g->n_proposers, sizeof *g->opinions);
+    g->heap = gg_alloc_uninit(capacity, sizeof *g->heap);
     g->order = gg_alloc(g->max_expansions, sizeof *g->order);
     g->first_child = gg_alloc(GG_MAX_TREE_NODES, sizeof *g->first_child);
     g->n_children = gg_alloc(GG_MAX_TREE_NODES, sizeof *g->n_children);

@@ -15,7 +15,9 @@ gorgon_status gg_text_create(gg_text *t, size_t capacity, const char *const *sto
                              gorgon_error *err)
 {
     *t = (gg_text){.capacity = capacity};
-    t->bytes = gg_alloc(capacity + 1, 1);
+    t->bytes = gg_alloc_uninit(capacity + 1, 1); // most of it is never touched
+    if (t->bytes)
+        t->bytes[0] = '\0';
     t->stop = gg_alloc(n_stop, sizeof *t->stop);
     t->stop_length = gg_alloc(n_stop, sizeof *t->stop_length);
     bool complete = t->bytes && t->stop && t->stop_length;

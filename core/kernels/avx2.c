@@ -194,6 +194,21 @@ static void matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qr
     }
 }
 
+static size_t multiply_adds(size_t steps, uint32_t *seed)
+{
+    enum { CHAINS = 10, LANES = 32 };
+    __m256i acc[CHAINS];
+    const __m256i x = _mm256_set1_epi32((int)*seed);
+    UNROLL for (int c = 0; c < CHAINS; c++) acc[c] = _mm256_set1_epi32(c + 1);
+    for (size_t i = 0; i < steps; i++) {
+        UNROLL for (int c = 0; c < CHAINS; c++) acc[c] =
+            _mm256_add_epi16(acc[c], _mm256_maddubs_epi16(acc[c], x));
+    }
+    UNROLL for (int c = 1; c < CHAINS; c++) acc[0] = _mm256_xor_si256(acc[0], acc[c]);
+    *seed ^= (uint32_t)_mm256_cvtsi256_si32(acc[0]);
+    return steps * CHAINS * LANES;
+}
+
 const gg_kernels gg_kernels_avx2 = {
     .level = GG_LEVEL_AVX2,
     .name = "avx2",
@@ -213,4 +228,5 @@ const gg_kernels gg_kernels_avx2 = {
     .block_max = block_max,
     .log_sum_exp = log_sum_exp,
     .exp_shift = exp_shift,
+    .multiply_adds = multiply_adds,
 };

@@ -179,6 +179,20 @@ static void matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qr
     }
 }
 
+static size_t multiply_adds(size_t steps, uint32_t *seed)
+{
+    enum { CHAINS = 16, LANES = 64 };
+    __m512i acc[CHAINS];
+    const __m512i x = _mm512_set1_epi32((int)*seed), w = _mm512_set1_epi8(3);
+    UNROLL for (int c = 0; c < CHAINS; c++) acc[c] = _mm512_set1_epi32(c + 1);
+    for (size_t i = 0; i < steps; i++) {
+        UNROLL for (int c = 0; c < CHAINS; c++) acc[c] = _mm512_dpbusd_epi32(acc[c], w, x);
+    }
+    UNROLL for (int c = 1; c < CHAINS; c++) acc[0] = _mm512_xor_si512(acc[0], acc[c]);
+    *seed ^= (uint32_t)_mm512_cvtsi512_si32(acc[0]);
+    return steps * CHAINS * LANES;
+}
+
 const gg_kernels gg_kernels_avx512 = {
     .level = GG_LEVEL_AVX512,
     .name = "avx512",
@@ -198,4 +212,5 @@ const gg_kernels gg_kernels_avx512 = {
     .block_max = block_max,
     .log_sum_exp = log_sum_exp,
     .exp_shift = exp_shift,
+    .multiply_adds = multiply_adds,
 };

@@ -343,6 +343,22 @@ static void attend(const gg_attend *a)
         attend_head(a, head);
 }
 
+static size_t multiply_adds(size_t steps, uint32_t *seed)
+{
+    enum { CHAINS = 8 };
+    uint32_t acc[CHAINS];
+    const uint32_t w = *seed | 1;
+    for (uint32_t c = 0; c < CHAINS; c++)
+        acc[c] = *seed + c;
+    for (size_t i = 0; i < steps; i++) {
+        for (size_t c = 0; c < CHAINS; c++)
+            acc[c] = acc[c] * w + w;
+    }
+    for (size_t c = 0; c < CHAINS; c++)
+        *seed ^= acc[c];
+    return steps * CHAINS;
+}
+
 const gg_kernels GG_SCALAR_TABLE = {
     .level = GG_LEVEL_SCALAR,
     .name = "scalar",
@@ -362,4 +378,5 @@ const gg_kernels GG_SCALAR_TABLE = {
     .block_max = block_max,
     .log_sum_exp = log_sum_exp,
     .exp_shift = exp_shift,
+    .multiply_adds = multiply_adds,
 };

@@ -13,9 +13,9 @@ extern "C" {
 // 0.1 s. Error: MEMORY. One thread at a time uses an engine.
 gorgon_status gorgon_measure_bandwidth(gorgon_engine *engine, double *gb_s, gorgon_error *err);
 
-// Best rate of int8 multiply-adds that the engine's own matrix kernel reaches on 16 rows when
-// weights and activations stay in the first cache, all threads together, in 1e9 per second. Takes
-// about 0.1 s. Error: MEMORY. One thread at a time uses an engine.
+// Best rate of int8 multiply-adds of the engine's CPU level, bare instructions on registers, all
+// threads together, in 1e9 per second. Takes about 0.1 s. Error: MEMORY. One thread at a time uses
+// an engine.
 gorgon_status gorgon_measure_peak(gorgon_engine *engine, double *gmac_s, gorgon_error *err);
 
 #ifdef __cplusplus

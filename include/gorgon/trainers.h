@@ -88,7 +88,7 @@ typedef struct gorgon_attach_options {
     gorgon_synth_options synth;
     gorgon_train_options train;
     gorgon_calibrate_options calibrate;
-    bool keep_cache; // default false: the cache is removed when everything is done
+    bool keep_cache;       // default false: the cache is removed when everything is done
     const char *cpu_level; // NULL = best
 } gorgon_attach_options;
 void gorgon_attach_options_init(gorgon_attach_options *options);

@@ -1,4 +1,4 @@
-// Files: whole-file mapping, bounded reading cursor, and writing through a temporary + rename.
+// Files: whole-file mapping, bounded reading cursor, lines, hashes. Writing: gorgon/output.h.
 #ifndef GG_CORE_FILE_H
 #define GG_CORE_FILE_H
 
@@ -35,12 +35,6 @@ uint16_t gg_read_u16(gg_cursor *c, const char *what);
 uint32_t gg_read_u32(gg_cursor *c, const char *what);
 uint64_t gg_read_u64(gg_cursor *c, const char *what);
 const uint8_t *gg_read_bytes(gg_cursor *c, size_t n, const char *what); // NULL on error
-
-#define gg_output gorgon_output
-#define gg_output_create gorgon_output_create
-#define gg_output_write gorgon_output_write
-#define gg_output_commit gorgon_output_commit
-#define gg_output_discard gorgon_output_discard
 
 // Reads one line (without its newline, NUL-terminated) of at most GG_MAX_LINE bytes into *line
 // (grown as needed, gg_free it at the end). *got is false at the end of the file.

@@ -135,6 +135,10 @@ typedef struct gg_kernels {
     // y = exp(x - max) elementwise with gg's own exp; returns the sum (16 partials, fixed join).
     // y may be x.
     float (*exp_shift)(const float *x, size_t n, float max, float *y);
+    // `steps` rounds of the level's int8 multiply-add instructions on registers, nothing around
+    // them: the limit of every product. Returns how many multiply-adds that were; *seed feeds the
+    // operands and receives the result, so that the work cannot be dropped.
+    size_t (*multiply_adds)(size_t steps, uint32_t *seed);
 } gg_kernels;
 
 // The best level this CPU and operating system support (cpuid and XCR0).

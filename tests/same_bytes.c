@@ -1,0 +1,289 @@
+// The promise, checked: text, ids and the bits of the logits behind every token are those of plain
+// decoding for every proposer, tree, thread count, CPU level and temperature.
+//
+//   same_bytes MODEL HEADS|- PROMPTS.jsonl full|pairs|brief [N_PROMPTS] [N_TOKENS]
+//
+// full: the whole product; pairs: every pair of settings at least once; brief: pairs on few
+// prompts, for every ctest. Prompts are {"turns":[..]} lines, through the chat template. Exit 1 on
+// a difference.
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/kernels.h"
+#include "gorgon/decode.h"
+
+enum { FACTORS = 5, MAX_VALUES = 4, MAX_PROMPTS = 256, MAX_TOKENS = 512 };
+
+typedef enum factor { PROPOSE, TREE, THREADS, LEVEL, TEMPERATURE } factor;
+
+static const char *const proposers[] = {"", "lookup", "heads", "heads,lookup"};
+static const char *const trees[] = {"4", "16", "64", "auto"};
+static const char *const levels[] = {"avx2", "avx512", "scalar"};
+
+typedef struct setting {
+    size_t value[FACTORS];
+} setting;
+
+typedef struct output {
+    gorgon_token ids[MAX_TOKENS];
+    size_t n_ids;
+    char *text;
+    uint64_t logits_hash;
+} output;
+
+typedef struct check {
+    gorgon_model *model;
+    gorgon_heads *heads;
+    gorgon_token *prompt[MAX_PROMPTS];
+    size_t prompt_length[MAX_PROMPTS];
+    size_t n_prompts, n_tokens;
+    output expected[2][MAX_PROMPTS]; // per temperature
+    size_t compared, differing, passes, tokens;
+} check;
+
+static void die(const gorgon_error *err)
+{
+    fprintf(stderr, "same_bytes: %s\n", err->message);
+    exit(2);
+}
+
+static gorgon_engine *open_engine(const check *c, size_t threads, const char *level)
+{
+    gorgon_error err = {0};
+    gorgon_engine *engine = NULL;
+    gorgon_engine_options options;
+    gorgon_engine_options_init(&options);
+    options.threads = threads;
+    options.cpu_level = level;
+    gorgon_model_info info;
+    gorgon_model_describe(c->model, &info);
+    options.context = info.context_length < 2048 ? info.context_length : 2048;
+    options.max_sequences = 2;
+    options.kv_positions = options.context + 1024;
+    if (gorgon_engine_create(c->model, &options, &engine, &err) != GORGON_OK)
+        die(&err);
+    return engine;
+}
+
+static gorgon_decoder *open_decoder(const check *c, gorgon_engine *engine, const char *propose,
+                                    const char *tree)
+{
+    gorgon_error err = {0};
+    gorgon_decoder *decoder = NULL;
+    gorgon_decoder_options options;
+    gorgon_decoder_options_init(&options);
+    options.heads = c->heads;
+    options.propose = propose;
+    options.tree = tree;
+    options.record_logits = true;
+    if (gorgon_decoder_create(engine, &options, &decoder, &err) != GORGON_OK)
+        die(&err);
+    return decoder;
+}
+
+static output decode(check *c, gorgon_decoder *decoder, size_t prompt, bool sampled)
+{
+    gorgon_error err = {0};
+    gorgon_stream *stream = NULL;
+    gorgon_request request;
+    gorgon_request_init(&request);
+    request.prompt = c->prompt[prompt];
+    request.n_prompt = c->prompt_length[prompt];
+    request.max_tokens = c->n_tokens;
+    request.sampling.temperature = sampled ? 0.8f : 0.0f;
+    request.sampling.seed = 42;
+    request.sampling.completion = prompt;
+    size_t active = 1;
+    if (gorgon_decoder_submit(decoder, &request, &stream, &err) != GORGON_OK)
+        die(&err);
+    while (active) {
+        if (gorgon_decoder_step(decoder, &active, &err) != GORGON_OK)
+            die(&err);
+    }
+    gorgon_stream_result r;
+    gorgon_stream_describe(stream, &r);
+    output out = {.n_ids = r.n_ids, .logits_hash = r.logits_hash};
+    memcpy(out.ids, r.ids, r.n_ids * sizeof *r.ids);
+    out.text = malloc(r.text_length + 1);
+    memcpy(out.text, r.text, r.text_length + 1);
+    c->passes += r.passes;
+    c->tokens += r.n_ids;
+    gorgon_stream_free(stream);
+    return out;
+}
+
+static bool equal(const output *a, const output *b)
+{
+    return a->n_ids == b->n_ids && memcmp(a->ids, b->ids, a->n_ids * sizeof a->ids[0]) == 0 &&
+           strcmp(a->text, b->text) == 0 && a->logits_hash == b->logits_hash;
+}
+
+static void make_expected(check *c)
+{
+    gorgon_engine *engine = open_engine(c, 1, NULL);
+    gorgon_decoder *decoder = open_decoder(c, engine, "", "off");
+    for (size_t t = 0; t < 2; t++) {
+        for (size_t p = 0; p < c->n_prompts; p++)
+            c->expected[t][p] = decode(c, decoder, p, t == 1);
+    }
+    gorgon_decoder_free(decoder);
+    gorgon_engine_free(engine);
+}
+
+static void run_setting(check *c, const setting *s, size_t n_prompts)
+{
+    const char *level = levels[s->value[LEVEL]];
+    gorgon_engine *engine = open_engine(c, s->value[THREADS] + 1, level);
+    gorgon_decoder *decoder =
+        open_decoder(c, engine, proposers[s->value[PROPOSE]], trees[s->value[TREE]]);
+    size_t differing = 0, t = s->value[TEMPERATURE];
+    c->passes = c->tokens = 0;
+    for (size_t p = 0; p < n_prompts; p++) {
+        output got = decode(c, decoder, p, t == 1);
+        if (!equal(&got, &c->expected[t][p])) {
+            differing++;
+            fprintf(stderr, "prompt %zu differs (ids, text or logits)\n", p);
+        }
+        free(got.text);
+    }
+    printf("%-4s propose %-12s tree %-4s threads %zu %-6s T %.1f: %zu prompts, %.2f tokens per "
+           "pass\n",
+           differing ? "FAIL" : "ok",
+           proposers[s->value[PROPOSE]][0] ? proposers[s->value[PROPOSE]] : "(none)",
+           trees[s->value[TREE]], s->value[THREADS] + 1, level, t ? 0.8 : 0.0, n_prompts,
+           (double)c->tokens / (double)(c->passes ? c->passes : 1));
+    fflush(stdout);
+    c->compared += n_prompts;
+    c->differing += differing;
+    gorgon_decoder_free(decoder);
+    gorgon_engine_free(engine);
+}
+
+// Pairs of values not yet seen together that the setting would add.
+static size_t new_pairs(const setting *s, bool seen[FACTORS][FACTORS][MAX_VALUES][MAX_VALUES],
+                        bool mark)
+{
+    size_t n = 0;
+    for (size_t a = 0; a < FACTORS; a++) {
+        for (size_t b = a + 1; b < FACTORS; b++) {
+            bool *pair = &seen[a][b][s->value[a]][s->value[b]];
+            n += !*pair;
+            *pair = *pair || mark;
+        }
+    }
+    return n;
+}
+
+static setting setting_at(size_t index, const size_t counts[FACTORS])
+{
+    setting s;
+    for (size_t f = 0; f < FACTORS; f++) {
+        s.value[f] = index % counts[f];
+        index /= counts[f];
+    }
+    return s;
+}
+
+static void run_all(check *c, const char *mode)
+{
+    size_t n_levels = 0, counts[FACTORS] = {c->heads ? 4 : 2, 4, 2, 0, 2};
+    while (n_levels < 2 && gg_kernels_get((gg_level)(n_levels + 1)))
+        n_levels++;
+    counts[LEVEL] = n_levels ? n_levels : 1;
+    size_t total = counts[0] * counts[1] * counts[2] * counts[3] * counts[4];
+    bool seen[FACTORS][FACTORS][MAX_VALUES][MAX_VALUES] = {{{{false}}}};
+    for (size_t i = 0; strcmp(mode, "full") == 0 && i < total; i++) {
+        setting s = setting_at(i, counts);
+        run_setting(c, &s, c->n_prompts);
+    }
+    while (strcmp(mode, "full") != 0) { // greedy covering array
+        size_t best = 0, best_gain = 0;
+        for (size_t i = 0; i < total; i++) {
+            setting s = setting_at(i, counts);
+            size_t gain = new_pairs(&s, seen, false);
+            if (gain > best_gain) {
+                best_gain = gain;
+                best = i;
+            }
+        }
+        if (best_gain == 0)
+            break;
+        setting s = setting_at(best, counts);
+        new_pairs(&s, seen, true);
+        run_setting(c, &s, c->n_prompts);
+    }
+    setting scalar = {{c->heads ? 3 : 1, 1, 1, 2, 0}};
+    size_t few = c->n_prompts < 2 ? c->n_prompts : 2;
+    run_setting(c, &scalar, few);
+    scalar.value[TEMPERATURE] = 1;
+    run_setting(c, &scalar, few);
+}
+
+static void read_prompts(check *c, const char *path, size_t limit)
+{
+    FILE *f = fopen(path, "r");
+    size_t capacity = 0, lines = 0;
+    char *line = NULL;
+    gorgon_token *all[MAX_PROMPTS];
+    size_t length[MAX_PROMPTS];
+    const gorgon_tokenizer *tokenizer = gorgon_model_tokenizer(c->model);
+    while (f && lines < MAX_PROMPTS && getline(&line, &capacity, f) > 0) {
+        json_t *in = json_loads(line, 0, NULL);
+        gorgon_message message = {
+            "user", json_string_value(json_array_get(json_object_get(in, "turns"), 0))};
+        char *text = NULL;
+        gorgon_error err = {0};
+        if (!message.content ||
+            gorgon_tokenizer_chat(tokenizer, &message, 1, true, &text, &err) != GORGON_OK ||
+            gorgon_tokenizer_encode(tokenizer, text, strlen(text), true, &all[lines],
+                                    &length[lines], &err) != GORGON_OK)
+            die(&err);
+        gorgon_free(text);
+        json_decref(in);
+        lines++;
+    }
+    if (lines == 0) {
+        fprintf(stderr, "same_bytes: %s: no prompts\n", path);
+        exit(2);
+    }
+    // Spread over the file, so that every task is among few prompts.
+    c->n_prompts = limit && limit < lines ? limit : lines;
+    for (size_t i = 0; i < c->n_prompts; i++) {
+        size_t from = i * lines / c->n_prompts;
+        c->prompt[i] = all[from];
+        c->prompt_length[i] = length[from];
+    }
+    free(line);
+    fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+    static check c;
+    gorgon_error err = {0};
+    if (argc < 5) {
+        fputs("usage: same_bytes MODEL HEADS|- PROMPTS full|pairs|brief [PROMPTS] [TOKENS]\n",
+              stderr);
+        return 2;
+    }
+    bool brief = strcmp(argv[4], "brief") == 0;
+    c.n_tokens = argc > 6 ? strtoul(argv[6], NULL, 10) : brief ? 24 : 64;
+    if (c.n_tokens > MAX_TOKENS)
+        c.n_tokens = MAX_TOKENS;
+    if (gorgon_model_open(argv[1], 0, &c.model, &err) != GORGON_OK)
+        die(&err);
+    if (strcmp(argv[2], "-") != 0 &&
+        (gorgon_heads_open(argv[2], &c.heads, &err) != GORGON_OK ||
+         gorgon_heads_check(c.heads, c.model, NULL, &err) != GORGON_OK))
+        die(&err);
+    read_prompts(&c, argv[3], argc > 5 ? strtoul(argv[5], NULL, 10) : brief ? 3 : 0);
+    make_expected(&c);
+    run_all(&c, argv[4]);
+    printf("%zu texts compared, %zu differ\n", c.compared, c.differing);
+    gorgon_heads_free(c.heads);
+    gorgon_model_free(c.model);
+    return c.differing ? 1 : 0;
+}
