@@ -13,6 +13,12 @@
 #include "gorgon/output.h"
 #include "gorgon/trainers.h"
 
+#if defined(__GNUC__)
+#define CLI_PRINTF(format, args) __attribute__((format(printf, format, args)))
+#else
+#define CLI_PRINTF(format, args)
+#endif
+
 enum { CLI_OK = 0, CLI_DIFFERS = 1, CLI_BAD = 2, CLI_INTERRUPTED = 130 };
 
 // Flags shared by the commands that run a model.
@@ -55,7 +61,7 @@ size_t cli_context(const gorgon_model *model, const cli_common *common);
 
 // Prints "gorgon: <message>" on stderr and returns false.
 bool cli_fail(const gorgon_error *err);
-bool cli_complain(const char *format, ...);
+bool cli_complain(const char *format, ...) CLI_PRINTF(1, 2);
 
 // JSON lines: next object of a stream; false at the end or on a bad line (then *bad is true and
 // the line number and reason are on stderr). NULL path = standard input.
@@ -71,7 +77,7 @@ json_t *cli_lines_next(cli_lines *lines, bool *bad);
 void cli_lines_close(cli_lines *lines);
 // Reports a problem of the current line: "FILE:LINE: ..."; without lines (NULL) it is as
 // cli_complain. Returns false.
-bool cli_line_error(const cli_lines *lines, const char *format, ...);
+bool cli_line_error(const cli_lines *lines, const char *format, ...) CLI_PRINTF(2, 3);
 // A whole file ("-" = standard input), NUL-terminated, at most 64 MB; NULL after a message.
 char *cli_read_file(const char *path, size_t *length);
 

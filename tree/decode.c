@@ -1,4 +1,4 @@
-// One step of decoding, in this order: schedule, propose, lay rows, pass, conclude (verify, commit,
+// One step of decoding, in this order: schedule, propose, lay rows, pass, verify, conclude (commit,
 // observe, stream), learn. Plain decoding is the same step with trees of the root alone.
 #include "core/error.h"
 #include "core/file.h"
@@ -204,7 +204,7 @@ static gorgon_status run_pass(gorgon_decoder *d, step_account *step, gorgon_erro
 }
 
 // The target's own tokens for this stream: along its tree, or after the last prompt row.
-static void verify(gorgon_decoder *d, gg_slot *slot)
+static void verify(const gorgon_decoder *d, gg_slot *slot, void *scratch)
 {
     double begin = gg_now();
     const gorgon_stream *s = slot->stream;
@@ -219,11 +219,30 @@ static void verify(gorgon_decoder *d, gg_slot *slot)
             .first_row = slot->prompt ? slot->first_row + slot->n_rows - 1 : slot->first_row,
             .root_position = slot->prompt ? s->n_prompt - 1 : s->n_tokens - 1,
             .sampling = &s->request.sampling,
-            .scratch = d->sample_scratch,
+            .scratch = scratch,
         };
         d->rule->verify(&input, &slot->verdict);
     }
     slot->verify_s = gg_now() - begin;
+}
+
+static void verify_on_thread(void *context, size_t thread, size_t n_threads)
+{
+    const gorgon_decoder *d = context;
+    void *scratch = d->sample_scratch + thread * d->sample_scratch_bytes;
+    for (size_t i = thread; i < d->n_running; i += n_threads) {
+        if (d->running[i]->n_rows > 0)
+            verify(d, d->running[i], scratch);
+    }
+}
+
+// Streams are verified side by side; one alone is not worth waking the team.
+static void verify_all(gorgon_decoder *d)
+{
+    if (d->n_running == 1)
+        verify_on_thread(d, 0, 1);
+    else
+        gg_team_run(gg_engine_team(d->engine), verify_on_thread, d);
 }
 
 // Takes the decided tokens into the stream; returns how many rows of the pass become its history.
@@ -268,7 +287,6 @@ static void conclude(gorgon_decoder *d, gg_slot *slot, step_account *step, gorgo
     gorgon_stream *s = slot->stream;
     if (slot->n_rows == 0)
         return;
-    verify(d, slot);
     size_t position = gorgon_sequence_length(s->sequence);
     size_t n = take(d, slot);
     gorgon_error why = {0};
@@ -409,6 +427,7 @@ gorgon_status gorgon_decoder_step(gorgon_decoder *decoder, size_t *active, gorgo
         *active = decoder->n_running;
         return status;
     }
+    verify_all(decoder);
     for (size_t i = 0; i < decoder->n_running; i++)
         conclude(decoder, decoder->running[i], &step, err);
     learn(decoder, &step);

@@ -120,7 +120,8 @@ static gorgon_status reserve(gorgon_decoder *d, gorgon_error *err)
     d->drafts = gg_alloc(n * (d->n_proposers + 1), sizeof *d->drafts);
     d->sprouts = gg_alloc(n, sizeof *d->sprouts);
     d->sprout_slot = gg_alloc(n, sizeof *d->sprout_slot);
-    d->sample_scratch = gg_alloc(gg_sample_scratch(d->n_vocab), 1);
+    d->sample_scratch_bytes = (gg_sample_scratch(d->n_vocab) + 63) / 64 * 64;
+    d->sample_scratch = gg_alloc(gg_team_size(gg_engine_team(d->engine)), d->sample_scratch_bytes);
     if (!d->slots || !d->running || !d->rows || !d->chain || !d->hidden || !d->drafts ||
         !d->sprouts || !d->sprout_slot || !d->sample_scratch)
         return gg_fail(err, GORGON_ERROR_MEMORY, "out of memory for a decoder of %zu streams", n);

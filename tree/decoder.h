@@ -50,7 +50,8 @@ struct gorgon_decoder {
     gg_sprout *sprouts;    // [max_streams]
     gg_slot **sprout_slot; // [max_streams]
     size_t n_sprouts;
-    void *sample_scratch;
+    uint8_t *sample_scratch;     // [threads][sample_scratch_bytes]
+    size_t sample_scratch_bytes; // a multiple of 64
 };
 
 // Measures or loads the cost of passes unless that is done; only the planner needs it.
