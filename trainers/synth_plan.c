@@ -289,12 +289,12 @@ static const char *const instructions[] = {
     "Write a C program that prints a line about {t}.",
     "Write the HTML of a small page about {t}.",
     "A shop sells {n} boxes a day for {m} dollars each. How much does it earn in a week?",
-    "Anna has {m} coins and gives away {n}. Then she finds twice as many as she gave away. How "
-    "many "
-    "does she have now? Think step by step.",
-    "A train needs {n} hours for {m} kilometres. How fast is it on average, and how far does it "
-    "get "
-    "in {n} more hours at half that speed?",
+    ("Anna has {m} coins and gives away {n}. Then she finds twice as many as she gave away. How "
+     "many "
+     "does she have now? Think step by step."),
+    ("A train needs {n} hours for {m} kilometres. How fast is it on average, and how far does it "
+     "get "
+     "in {n} more hours at half that speed?"),
     "What is {m} plus {n} times {n}? Show your work.",
     "A recipe for {n} people needs {m} grams of flour. How much do I need for twice as many "
     "people?",
