@@ -14,9 +14,9 @@
 #include "gorgon/trainers.h"
 
 #if defined(__GNUC__)
-#define CLI_PRINTF(format, args) __attribute__((format(printf, format, args)))
+#define CLI_PRINTF(text, args) __attribute__((format(printf, text, args)))
 #else
-#define CLI_PRINTF(format, args)
+#define CLI_PRINTF(text, args)
 #endif
 
 enum { CLI_OK = 0, CLI_DIFFERS = 1, CLI_BAD = 2, CLI_INTERRUPTED = 130 };

@@ -84,6 +84,8 @@ static bool collect(batch_run *run)
 static void show(const batch_run *run)
 {
     char line[64];
+    if (run->done == run->prompts->n)
+        return; // the closing line says it
     double elapsed = cli_seconds() - run->began, total = (double)run->prompts->n;
     double rate = elapsed > 0 ? (double)run->done / elapsed : 0;
     snprintf(line, sizeof line, "%.0f tokens, %.1f/s", run->tokens,

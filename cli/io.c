@@ -244,7 +244,7 @@ bool cli_progress(void *context, const gorgon_progress *p)
             cli_progress_end();
         snprintf(shown, sizeof shown, "%s", p->stage);
         began = now;
-        last = 0;
+        last = terminal ? 0 : began - 25; // a log has its first line after 5 s
         last_done = 0;
     }
     bool due = now - last > (terminal ? 0.2 : 30.0) ||

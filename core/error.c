@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *gorgon_status_name(gorgon_status status)
 {
@@ -43,4 +44,16 @@ gorgon_status gg_fail(gorgon_error *err, gorgon_status status, const char *forma
             *c = '?';
     }
     return status;
+}
+
+void gg_list_append(char *list, size_t size, const char *name)
+{
+    size_t used = strlen(list), length = strlen(name);
+    if (used + length + 3 > size)
+        return;
+    if (used > 0) {
+        memcpy(list + used, ", ", 2);
+        used += 2;
+    }
+    memcpy(list + used, name, length + 1);
 }

@@ -63,18 +63,8 @@ static gorgon_status fail_unknown(const char *label, const char *name, size_t le
                                   gorgon_error *err)
 {
     char list[200] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < sizeof known_patterns / sizeof known_patterns[0]; i++) {
-        const char *known = known_patterns[i].name;
-        if (used + strlen(known) + 3 > sizeof list)
-            break;
-        if (used > 0) {
-            memcpy(list + used, ", ", 2);
-            used += 2;
-        }
-        memcpy(list + used, known, strlen(known) + 1);
-        used += strlen(known);
-    }
+    for (size_t i = 0; i < sizeof known_patterns / sizeof known_patterns[0]; i++)
+        gg_list_append(list, sizeof list, known_patterns[i].name);
     return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
                    "%s: pre-tokenizer '%.*s' (tokenizer.ggml.pre) is not known; known: %s", label,
                    (int)(length < 60 ? length : 60), name, list);

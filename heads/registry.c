@@ -23,14 +23,8 @@ const char *const *gg_proposer_names(void)
 static gorgon_status fail_unknown(const char *name, gorgon_error *err)
 {
     char list[200] = "";
-    for (size_t i = 0; names[i]; i++) {
-        const size_t used = strlen(list), room = sizeof list - used;
-        if (strlen(names[i]) + 3 > room)
-            break;
-        if (i > 0)
-            strcat(list, ", ");
-        strcat(list, names[i]);
-    }
+    for (size_t i = 0; names[i]; i++)
+        gg_list_append(list, sizeof list, names[i]);
     return gg_fail(err, GORGON_ERROR_ARGUMENT, "unknown proposer '%.60s', expected one of: %s",
                    name, list);
 }

@@ -393,8 +393,12 @@ class Bench(Case):
         self.refused("bench", MODEL, about="bench/prompts.jsonl")
 
 
+# Training is the same work at every level; the scalar kernels would take minutes for it.
+trains = unittest.skipIf(os.environ.get("GORGON_CPU") == "scalar", "no training on scalar kernels")
+
+
 class Attach(Case):
-    options = ["--tokens", "3000", "--max-sequence", "256", "--n-heads", "2", "--step-batch",
+    options = ["--tokens", "2000", "--max-sequence", "256", "--n-heads", "2", "--step-batch",
                "64", "--checkpoint-steps", "5", "--epochs", "1", "-t", "2"]
 
     def attach(self, name, **more):
@@ -412,6 +416,7 @@ class Attach(Case):
         self.refused("calibrate", MODEL, "--cache", self.path("absent"), "--heads",
                      self.path("heads.gguf"))
 
+    @trains
     def test_from_nothing_and_resumed(self):
         self.attach("whole.gguf")
         self.assertFalse(os.path.exists(self.path("whole.gguf.cache")))
@@ -436,9 +441,10 @@ class Attach(Case):
         self.assertEqual(self.json(*base, "--heads", self.path("whole.gguf"), "--tree", "8")["ids"],
                          self.json(*base, "--tree", "off")["ids"])
 
+    @trains
     def test_the_stages_give_what_attach_gives(self):
         cache, heads, text = self.path("cache"), self.path("heads.gguf"), self.path("text.jsonl")
-        synth = self.json("synth", MODEL, "--cache", cache, "--tokens", "3000", "--max-sequence",
+        synth = self.json("synth", MODEL, "--cache", cache, "--tokens", "2000", "--max-sequence",
                           "256", "--text", text, "--json")
         self.assertEqual(synth["cache"], cache)
         with open(text, encoding="utf-8") as f:

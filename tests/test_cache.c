@@ -18,7 +18,7 @@ static char directory[64];
 
 static void make_directory(void)
 {
-    strcpy(directory, "/tmp/gorgon-cache-XXXXXX");
+    snprintf(directory, sizeof directory, "/tmp/gorgon-cache-XXXXXX");
     cr_assert(mkdtemp(directory));
     cr_assert_eq(rmdir(directory), 0); // the cache creates it
 }

@@ -103,6 +103,20 @@ Test(model, geometry_is_counted_from_the_file)
     gorgon_model_free(model);
 }
 
+Test(model, a_well_formed_foreign_file_opens)
+{
+    gorgon_model *model = NULL;
+    gorgon_error err = {0};
+    cr_assert_eq(
+        gorgon_model_open(GG_SOURCE_DIR "/tests/corpus/gguf/control_valid.gguf", 1, &model, &err),
+        GORGON_OK, "%s", err.message);
+    gorgon_model_info info;
+    gorgon_model_describe(model, &info);
+    cr_expect_eq(info.d_model, 32);
+    cr_expect_eq(info.n_vocab, 264);
+    gorgon_model_free(model);
+}
+
 Test(model, values_out_of_range_are_refused)
 {
     const uint32_t zero = 0, huge = 1u << 30, three = 3, odd = 31;

@@ -448,7 +448,7 @@ Test(tokenizer, malformed_checkpoints_are_refused)
     } cases[] = {
         {{.model = "llama"}, GORGON_ERROR_UNSUPPORTED, "'llama', known: gpt2"},
         {{.pre = "smollmx"}, GORGON_ERROR_UNSUPPORTED, "'smollmx'"},
-        {{.pre = ""}, GORGON_ERROR_UNSUPPORTED, "known: smollm"},
+        {{.pre = ""}, GORGON_ERROR_UNSUPPORTED, "known: gpt-2, smollm"},
         {{.types_cut = 1}, GORGON_ERROR_FORMAT, "token_type has"},
         {{.eos = 277}, GORGON_ERROR_FORMAT, "eos_token_id is 277"},
         {{.adds_bos = true, .no_bos = true}, GORGON_ERROR_FORMAT, "add_bos_token"},

@@ -38,7 +38,7 @@ static gorgon_engine *make_engine(size_t threads)
 static void set_up(void)
 {
     gorgon_error err = {0};
-    strcpy(directory, "/tmp/gorgon-train-XXXXXX");
+    snprintf(directory, sizeof directory, "/tmp/gorgon-train-XXXXXX");
     cr_assert(mkdtemp(directory));
     snprintf(cache_path, sizeof cache_path, "%s/cache", directory);
     cr_assert_eq(gorgon_model_open(GG_SOURCE_DIR "/models/tiny/tiny.gguf", 1, &model, &err),

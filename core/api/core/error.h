@@ -2,6 +2,8 @@
 #ifndef GG_CORE_ERROR_H
 #define GG_CORE_ERROR_H
 
+#include <stddef.h>
+
 #include "gorgon/status.h"
 
 #if defined(__GNUC__)
@@ -15,5 +17,9 @@
 // Control characters in the message are replaced by '?': names from files may hold anything.
 gorgon_status gg_fail(gorgon_error *err, gorgon_status status, const char *format, ...)
     GG_PRINTF(3, 4);
+
+// Appends name to a comma-separated list of `size` bytes in all, for messages that say what exists;
+// a name that does not fit is left out. The list starts as "".
+void gg_list_append(char *list, size_t size, const char *name);
 
 #endif
