@@ -71,16 +71,19 @@ static json_t *top_of(cli_session *s, const float *logits)
     float values[TOP];
     size_t n = gorgon_engine_top_k(s->engine, logits, TOP, ids, values);
     json_t *top = json_array();
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && isfinite(values[i]); i++)
         json_array_append_new(top, json_pack("[i,f]", ids[i], (double)values[i]));
     return top;
 }
 
+// null where a head has no logit: ids outside its draft vocabulary.
 static json_t *pick_logits(const float *logits, const eval_line *l)
 {
     json_t *array = json_array();
-    for (size_t i = 0; i < l->n_logit_ids; i++)
-        json_array_append_new(array, json_real((double)logits[l->logit_ids[i]]));
+    for (size_t i = 0; i < l->n_logit_ids; i++) {
+        float value = logits[l->logit_ids[i]];
+        json_array_append_new(array, isfinite(value) ? json_real((double)value) : json_null());
+    }
     return array;
 }
 
@@ -99,7 +102,7 @@ static void hidden_of(const float *hidden, size_t d_model, json_t *out)
 
 // Logits of every head at a position, given the token that follows it.
 static json_t *heads_of(cli_session *s, const cli_common *common, const eval_line *l,
-                        const float *hidden, size_t position)
+                        const float *hidden, gorgon_token root)
 {
     gorgon_error err = {0};
     gorgon_head_set_info info;
@@ -111,7 +114,6 @@ static json_t *heads_of(cli_session *s, const cli_common *common, const eval_lin
     float *logits = malloc(info.n_heads * n * sizeof *logits);
     float *full = malloc(model.n_vocab * sizeof *full);
     gorgon_token *ids = malloc(n * sizeof *ids);
-    gorgon_token root = position + 1 < l->n_ids ? l->ids[position + 1] : l->ids[position];
     json_t *heads = NULL;
     if (logits && full && ids &&
         gorgon_heads_logits(s->engine, s->heads, common->head_set, hidden, root, logits, ids,
@@ -157,12 +159,15 @@ static bool report_position(cli_session *s, const cli_common *common, eval_line 
     json_array_append_new(l->positions, out);
     if (!s->heads)
         return true;
-    // The heads' product reuses the workspace of the pass, so hidden is copied first.
+    // What follows the last position is what the model would say. The heads' product reuses the
+    // workspace of the pass, so hidden is copied first.
+    gorgon_token root =
+        position + 1 < l->n_ids ? l->ids[position + 1] : gorgon_engine_argmax(s->engine, logits);
     float *copy = malloc(d_model * sizeof *copy);
     if (!copy)
         return cli_complain("out of memory");
     memcpy(copy, hidden, d_model * sizeof *copy);
-    json_t *heads = heads_of(s, common, l, copy, position);
+    json_t *heads = heads_of(s, common, l, copy, root);
     free(copy);
     json_object_set_new(out, "heads", heads);
     return heads != NULL;
