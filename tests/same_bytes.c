@@ -121,8 +121,19 @@ static bool equal(const output *a, const output *b)
            strcmp(a->text, b->text) == 0 && a->logits_hash == b->logits_hash;
 }
 
+static void free_expected(check *c)
+{
+    for (size_t t = 0; t < 2; t++) {
+        for (size_t p = 0; p < MAX_PROMPTS; p++) {
+            free(c->expected[t][p].text);
+            c->expected[t][p].text = NULL;
+        }
+    }
+}
+
 static void make_expected(check *c)
 {
+    free_expected(c);
     gorgon_engine *engine = open_engine(c, 1, NULL);
     gorgon_decoder *decoder = open_decoder(c, engine, "", "off");
     for (size_t t = 0; t < 2; t++) {
@@ -231,9 +242,11 @@ static void run_scalar(check *c)
             c->prompt_length[p] = length;
         }
     }
+    size_t n_prompts = c->n_prompts;
     c->n_tokens = c->n_tokens < FEW_TOKENS ? c->n_tokens : FEW_TOKENS;
     c->n_prompts = 1;
     make_expected(c);
+    c->n_prompts = n_prompts;
     setting scalar = {{c->heads ? 3 : 1, 1, 1, 2, 0}};
     run_setting(c, &scalar, 1);
     scalar.value[TEMPERATURE] = 1;
@@ -277,7 +290,10 @@ static void read_prompts(check *c, const char *path, size_t limit, size_t longes
         size_t from = i * lines / c->n_prompts;
         c->prompt[i] = all[from];
         c->prompt_length[i] = length[from];
+        all[from] = NULL;
     }
+    for (size_t i = 0; i < lines; i++)
+        gorgon_free(all[i]);
     free(line);
     fclose(f);
 }
@@ -310,6 +326,9 @@ int main(int argc, char **argv)
     run_all(&c, argv[4]);
     run_scalar(&c);
     printf("%zu texts compared, %zu differ\n", c.compared, c.differing);
+    free_expected(&c);
+    for (size_t p = 0; p < c.n_prompts; p++)
+        gorgon_free(c.prompt[p]);
     gorgon_heads_free(c.heads);
     gorgon_model_free(c.model);
     return c.differing ? 1 : 0;
