@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
-#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -21,6 +20,7 @@
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/limits.h"
+#include "core/system.h"
 
 enum {
     SPIN_NS = 30 * 1000,   // busy wait: longer than a barrier, shorter than a time slice
@@ -186,9 +186,8 @@ gorgon_status gg_team_create(size_t n_threads, gg_team **out, gorgon_error *err)
     }
     team->workers = workers;
     team->n_threads = n_threads;
-    // With fewer cores than threads a spinning waiter only delays the one it waits for.
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    team->spin_ns = cores > 0 && n_threads > (size_t)cores ? 0 : SPIN_NS;
+    // With fewer processors than threads a spinning waiter only delays the one it waits for.
+    team->spin_ns = n_threads > gg_processors() ? 0 : SPIN_NS;
     atomic_init(&team->region, 0);
     atomic_init(&team->finished, 0);
     atomic_init(&team->phase, 0);
