@@ -126,13 +126,11 @@ static bool begin(const cli_spec *spec, int argc, char **argv, attach_flags *f,
     return cli_open_model(session, &f->common, path);
 }
 
-static bool open_engine(cli_session *session, const attach_flags *f, bool synth)
+static bool open_engine(cli_session *session, const attach_flags *f)
 {
     gorgon_error err = {0};
     gorgon_engine_options options;
     gorgon_engine_options_init(&options);
-    if (synth)
-        gorgon_synth_engine_options(session->model, &f->synth, &options);
     options.threads = f->common.threads;
     options.cpu_level = cli_environment_cpu();
     if (gorgon_engine_create(session->model, &options, &session->engine, &err) != GORGON_OK)
@@ -189,8 +187,9 @@ int cmd_attach(int argc, char **argv)
     options.train = f.train;
     options.calibrate = f.calibrate;
     options.keep_cache = f.keep_cache;
+    options.threads = f.common.threads;
     options.cpu_level = cli_environment_cpu();
-    code = finish(gorgon_attach(session.model, &options, f.common.threads, &err), &err);
+    code = finish(gorgon_attach(session.model, &options, &err), &err);
     cli_close(&session);
     if (code == CLI_OK && !cli_report_heads(f.out, f.common.json))
         code = CLI_BAD;
@@ -220,8 +219,9 @@ int cmd_synth(int argc, char **argv)
     int code;
     if (!begin(&spec, argc, argv, &f, needed, &session, &code))
         return code;
-    if (open_engine(&session, &f, true))
-        code = finish(gorgon_synth(session.engine, &f.synth, &err), &err);
+    f.synth.threads = f.common.threads;
+    f.synth.cpu_level = cli_environment_cpu();
+    code = finish(gorgon_synth(session.model, &f.synth, &err), &err);
     cli_close(&session);
     if (code == CLI_OK && f.common.json &&
         !cli_print_json(json_pack("{s:s,s:I,s:I}", "cache", f.cache, "tokens",
@@ -255,7 +255,7 @@ int cmd_train(int argc, char **argv)
     int code;
     if (!begin(&spec, argc, argv, &f, needed, &session, &code))
         return code;
-    if (open_engine(&session, &f, false))
+    if (open_engine(&session, &f))
         code = finish(gorgon_train(session.engine, &f.train, &err), &err);
     cli_close(&session);
     if (code == CLI_OK && !cli_report_heads(f.out, f.common.json))
@@ -287,7 +287,7 @@ int cmd_calibrate(int argc, char **argv)
     int code;
     if (!begin(&spec, argc, argv, &f, needed, &session, &code))
         return code;
-    if (open_engine(&session, &f, false))
+    if (open_engine(&session, &f))
         code = finish(gorgon_calibrate(session.engine, &f.calibrate, &err), &err);
     cli_close(&session);
     if (code == CLI_OK && !cli_report_heads(f.out, f.common.json))

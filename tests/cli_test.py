@@ -445,7 +445,7 @@ class Attach(Case):
     def test_the_stages_give_what_attach_gives(self):
         cache, heads, text = self.path("cache"), self.path("heads.gguf"), self.path("text.jsonl")
         synth = self.json("synth", MODEL, "--cache", cache, "--tokens", "2000", "--max-sequence",
-                          "256", "--text", text, "--json")
+                          "256", "--text", text, "--threads", "3", "--json")
         self.assertEqual(synth["cache"], cache)
         with open(text, encoding="utf-8") as f:
             self.assertGreater(len([json.loads(line) for line in f]), 10)

@@ -44,21 +44,37 @@ static gorgon_status check_writable(const char *path, gorgon_error *err)
     return status;
 }
 
-static gorgon_status run_stages(gorgon_engine *engine, const gorgon_attach_options *options,
-                                const paths *p, gorgon_error *err)
+static gorgon_status run_trainers(const gorgon_model *model, const gorgon_attach_options *options,
+                                  const paths *p, gorgon_error *err)
 {
-    gorgon_synth_options synth = options->synth;
     gorgon_train_options train = options->train;
     gorgon_calibrate_options calibrate = options->calibrate;
-    synth.cache = train.cache = calibrate.cache = p->cache;
+    train.cache = calibrate.cache = p->cache;
     train.out = calibrate.heads = p->heads;
     calibrate.held_out = train.held_out;
-    gorgon_status status = gorgon_synth(engine, &synth, err);
+    gorgon_engine *engine = NULL;
+    gorgon_engine_options engine_options;
+    gorgon_engine_options_init(&engine_options);
+    engine_options.threads = options->threads;
+    engine_options.cpu_level = options->cpu_level;
+    gorgon_status status = gorgon_engine_create(model, &engine_options, &engine, err);
     if (status == GORGON_OK)
         status = gorgon_train(engine, &train, err);
     if (status == GORGON_OK)
         status = gorgon_calibrate(engine, &calibrate, err);
+    gorgon_engine_free(engine);
     return status;
+}
+
+static gorgon_status run_stages(const gorgon_model *model, const gorgon_attach_options *options,
+                                const paths *p, gorgon_error *err)
+{
+    gorgon_synth_options synth = options->synth;
+    synth.cache = p->cache;
+    synth.threads = options->threads;
+    synth.cpu_level = options->cpu_level;
+    gorgon_status status = gorgon_synth(model, &synth, err);
+    return status == GORGON_OK ? run_trainers(model, options, p, err) : status;
 }
 
 static gorgon_status copy_file(const char *from, const char *to, gorgon_error *err)
@@ -80,33 +96,24 @@ static gorgon_status copy_file(const char *from, const char *to, gorgon_error *e
 }
 
 gorgon_status gorgon_attach(const gorgon_model *model, const gorgon_attach_options *options,
-                            size_t threads, gorgon_error *err)
+                            gorgon_error *err)
 {
     if (!options->out)
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "attach: no output file given");
     paths *p = gg_alloc(1, sizeof *p);
     if (!p)
         return gg_fail(err, GORGON_ERROR_MEMORY, "attach: out of memory");
-    gorgon_engine *engine = NULL;
-    gorgon_engine_options engine_options;
     gorgon_status status = make_paths(options, p, err);
     if (status == GORGON_OK)
         status = check_writable(options->out, err);
-    if (status == GORGON_OK) {
-        gorgon_synth_engine_options(model, &options->synth, &engine_options);
-        engine_options.threads = threads;
-        engine_options.cpu_level = options->cpu_level;
-        status = gorgon_engine_create(model, &engine_options, &engine, err);
-    }
     if (status == GORGON_OK)
-        status = run_stages(engine, options, p, err);
+        status = run_stages(model, options, p, err);
     if (status == GORGON_OK)
         status = copy_file(p->heads, options->out, err);
     if (status == GORGON_OK && !options->keep_cache) {
         remove(p->heads);
         status = gg_cache_remove(p->cache, err);
     }
-    gorgon_engine_free(engine);
     gg_free(p);
     return status;
 }

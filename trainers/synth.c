@@ -1,14 +1,18 @@
-// Text synthesis: keeps a batch of jobs decoding side by side, writes their sequences to the
-// feature cache in index order. Kill it anywhere: whole chunks stay, the rest is made again and
-// comes out the same, because a job's text depends on (seed, index) only.
+// Text synthesis: lanes, one thread and engine each, lead jobs side by side; the caller writes
+// their sequences to the feature cache in index order. Lanes share no barrier, so one that has to
+// wait for its processor holds up no other. Kill it anywhere: whole chunks stay, the rest is made
+// again and comes out the same, because a job's text depends on (seed, index) only.
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/alloc.h"
 #include "core/engine.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/system.h"
+#include "core/team.h"
 #include "gorgon/trainers.h"
 #include "hash_set.h"
 #include "synth_job.h"
@@ -16,7 +20,9 @@
 #include "trainers/cache.h"
 
 enum {
-    BATCH = 64,         // jobs side by side
+    BATCH = 64,     // jobs side by side, in all lanes
+    LANE_LEAST = 8, // jobs of a lane, however many lanes there are
+    MAX_LANES = 64,
     CHUNK_JOBS = 32,    // jobs per cache chunk
     WINDOW_JOBS = 512,  // how far jobs may run ahead of the first unwritten chunk
     LOOP_CHECK = 32,    // tokens between two looks for a loop
@@ -28,20 +34,38 @@ typedef struct slot {
     gorgon_stream *stream;
 } slot;
 
-typedef struct synth {
-    const gorgon_synth_options *options;
+typedef struct synth synth;
+
+// One thread's share of the work. Only `records` is read by others, under the lock.
+typedef struct lane {
+    synth *owner;
     gorgon_engine *engine;
     gorgon_decoder *decoder;
-    gg_cache *cache;
     gg_job_settings settings;
     slot slots[BATCH];
-    gg_synth_job *finished[WINDOW_JOBS]; // ring: job i at i % WINDOW_JOBS
-    uint64_t chunk_first, next_index;
+    size_t n_slots;
+    uint64_t records; // of its unfinished jobs
+    gorgon_status status;
+    gorgon_error err;
+} lane;
+
+struct synth {
+    const gorgon_model *model;
+    const gorgon_synth_options *options;
+    gg_cache *cache;
     gg_hash_set *seen;
     double started, last_report;
     uint64_t records_at_start;
     gorgon_error *err;
-} synth;
+    lane *lanes; // [n_lanes]
+    size_t n_lanes;
+
+    pthread_mutex_t lock;                // of everything below
+    pthread_cond_t changed;              // a job was parked, a chunk taken, or it is time to stop
+    gg_synth_job *finished[WINDOW_JOBS]; // ring: job i at i % WINDOW_JOBS
+    uint64_t chunk_first, next_index;
+    bool stop;
+};
 
 void gorgon_synth_options_init(gorgon_synth_options *options)
 {
@@ -54,22 +78,6 @@ void gorgon_synth_options_init(gorgon_synth_options *options)
     };
 }
 
-void gorgon_synth_engine_options(const gorgon_model *model, const gorgon_synth_options *options,
-                                 gorgon_engine_options *engine_options)
-{
-    gorgon_model_info info;
-    gorgon_model_describe(model, &info);
-    gorgon_engine_options_init(engine_options);
-    size_t context = options->max_sequence;
-    if (context > info.context_length)
-        context = info.context_length;
-    engine_options->context = context;
-    engine_options->max_sequences = BATCH + 1;
-    engine_options->kv_positions = (BATCH + 1) * ((context + 63) / 64 * 64);
-    engine_options->max_rows = 256;
-    engine_options->max_logit_rows = 128;
-}
-
 static gorgon_status check_options(const synth *s)
 {
     const gorgon_synth_options *o = s->options;
@@ -77,17 +85,19 @@ static gorgon_status check_options(const synth *s)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT, "synth: no cache directory given");
     if (o->tokens == 0)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT, "synth: tokens is 0, expected at least 1");
-    if (o->max_sequence < 128 || o->max_sequence > gorgon_engine_context(s->engine))
+    gorgon_model_info info;
+    gorgon_model_describe(s->model, &info);
+    if (o->max_sequence < 128 || o->max_sequence > info.context_length)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
                        "synth: sequences of %zu positions, expected 128 to %zu", o->max_sequence,
-                       gorgon_engine_context(s->engine));
+                       (size_t)info.context_length);
     if (!(o->greedy_share >= 0 && o->greedy_share <= 1))
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT, "synth: greedy share %g, expected 0 to 1",
                        o->greedy_share);
     if (!(o->temperature > 0 && o->temperature <= 10))
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
                        "synth: temperature %g, expected above 0 to 10", (double)o->temperature);
-    if (!gorgon_tokenizer_has_chat(gorgon_model_tokenizer(gg_engine_model(s->engine))))
+    if (!gorgon_tokenizer_has_chat(gorgon_model_tokenizer(s->model)))
         return gg_fail(s->err, GORGON_ERROR_UNSUPPORTED,
                        "synth: this checkpoint has no chat template that gorgon knows");
     return GORGON_OK;
@@ -127,23 +137,24 @@ static gorgon_status recall_seen(synth *s)
     return status;
 }
 
+// Records that are not in the cache yet; the lock is held.
 static uint64_t records_in_flight(const synth *s)
 {
     uint64_t n = 0;
-    for (size_t i = 0; i < BATCH; i++)
-        n += s->slots[i].job ? gg_job_records(s->slots[i].job) : 0;
+    for (size_t i = 0; i < s->n_lanes; i++)
+        n += s->lanes[i].records;
     for (size_t i = 0; i < WINDOW_JOBS; i++)
         n += s->finished[i] ? gg_job_records(s->finished[i]) : 0;
     return n;
 }
 
-static gorgon_status report(synth *s)
+static gorgon_status report(synth *s, uint64_t in_flight)
 {
     double now = gg_now();
     if (!s->options->progress || now - s->last_report < 0.2)
         return GORGON_OK;
     s->last_report = now;
-    uint64_t done = gg_cache_records(s->cache) + records_in_flight(s);
+    uint64_t done = gg_cache_records(s->cache) + in_flight;
     double elapsed = now - s->started;
     double rate = elapsed > 0 ? (double)(done - s->records_at_start) / elapsed : 0;
     char line[64];
@@ -161,41 +172,61 @@ static gorgon_status report(synth *s)
     return GORGON_OK;
 }
 
+// The number of the next job; false while jobs are too far ahead, or when it is time to stop.
+static bool take_index(synth *s, uint64_t *index)
+{
+    pthread_mutex_lock(&s->lock);
+    bool taken = !s->stop && s->next_index < s->chunk_first + WINDOW_JOBS;
+    if (taken)
+        *index = s->next_index++;
+    pthread_mutex_unlock(&s->lock);
+    return taken;
+}
+
+static void park(synth *s, gg_synth_job *job)
+{
+    pthread_mutex_lock(&s->lock);
+    s->finished[gg_job_index(job) % WINDOW_JOBS] = job;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
 // Starts the slot's next stage, or parks its finished job.
-static gorgon_status advance(synth *s, slot *sl)
+static gorgon_status advance(lane *l, slot *sl)
 {
     gorgon_request request;
     bool more = false;
-    gorgon_status status = gg_job_request(sl->job, &request, &more, s->err);
+    gorgon_status status = gg_job_request(sl->job, &request, &more, &l->err);
     if (status != GORGON_OK)
         return status;
     if (more)
-        return gorgon_decoder_submit(s->decoder, &request, &sl->stream, s->err);
-    s->finished[gg_job_index(sl->job) % WINDOW_JOBS] = sl->job;
+        return gorgon_decoder_submit(l->decoder, &request, &sl->stream, &l->err);
+    park(l->owner, sl->job);
     sl->job = NULL;
     return GORGON_OK;
 }
 
-static gorgon_status fill_slots(synth *s)
+static gorgon_status fill_slots(lane *l)
 {
     gorgon_status status = GORGON_OK;
-    for (size_t i = 0; i < BATCH && status == GORGON_OK; i++) {
-        slot *sl = &s->slots[i];
-        while (!sl->job && s->next_index < s->chunk_first + WINDOW_JOBS && status == GORGON_OK) {
-            status = gg_job_create(&s->settings, s->next_index++, &sl->job, s->err);
+    uint64_t index;
+    for (size_t i = 0; i < l->n_slots && status == GORGON_OK; i++) {
+        slot *sl = &l->slots[i];
+        while (!sl->job && status == GORGON_OK && take_index(l->owner, &index)) {
+            status = gg_job_create(&l->settings, index, &sl->job, &l->err);
             if (status == GORGON_OK)
-                status = advance(s, sl);
+                status = advance(l, sl);
         }
     }
     return status;
 }
 
 // Ends the stages whose streams have stopped or fallen into a loop.
-static gorgon_status collect(synth *s)
+static gorgon_status collect(lane *l)
 {
     gorgon_status status = GORGON_OK;
-    for (size_t i = 0; i < BATCH && status == GORGON_OK; i++) {
-        slot *sl = &s->slots[i];
+    for (size_t i = 0; i < l->n_slots && status == GORGON_OK; i++) {
+        slot *sl = &l->slots[i];
         if (!sl->stream)
             continue;
         gorgon_stream_result result;
@@ -204,13 +235,46 @@ static gorgon_status collect(synth *s)
                      gg_loop_cut(result.ids, result.n_ids) < result.n_ids;
         if (result.stop == GORGON_STOP_NONE && !loops)
             continue;
-        status = gg_job_finish_stage(sl->job, &result, s->err);
+        status = gg_job_finish_stage(sl->job, &result, &l->err);
         gorgon_stream_free(sl->stream);
         sl->stream = NULL;
         if (status == GORGON_OK)
-            status = advance(s, sl);
+            status = advance(l, sl);
     }
     return status;
+}
+
+// Tells how far the lane is; with nothing to do, waits until the window moves. True: go on.
+static bool go_on(lane *l, bool idle)
+{
+    uint64_t records = 0;
+    for (size_t i = 0; i < l->n_slots; i++)
+        records += l->slots[i].job ? gg_job_records(l->slots[i].job) : 0;
+    synth *s = l->owner;
+    pthread_mutex_lock(&s->lock);
+    l->records = records;
+    while (idle && !s->stop && s->next_index >= s->chunk_first + WINDOW_JOBS)
+        pthread_cond_wait(&s->changed, &s->lock);
+    bool stop = s->stop;
+    pthread_mutex_unlock(&s->lock);
+    return !stop;
+}
+
+static void run_lane(lane *l)
+{
+    size_t active = 0;
+    while (l->status == GORGON_OK && go_on(l, active == 0)) {
+        l->status = fill_slots(l);
+        if (l->status == GORGON_OK)
+            l->status = gorgon_decoder_step(l->decoder, &active, &l->err);
+        if (l->status == GORGON_OK)
+            l->status = collect(l);
+    }
+    synth *s = l->owner;
+    pthread_mutex_lock(&s->lock);
+    s->stop = s->stop || l->status != GORGON_OK;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static bool chunk_ready(const synth *s)
@@ -222,6 +286,7 @@ static bool chunk_ready(const synth *s)
     return true;
 }
 
+// Writes the first chunk of the window, whose jobs belong to nobody else any more.
 static gorgon_status write_chunk(synth *s)
 {
     gg_cache_sequence list[CHUNK_JOBS * GG_JOB_MAX_SEQUENCES];
@@ -240,100 +305,199 @@ static gorgon_status write_chunk(synth *s)
     if (status == GORGON_OK)
         status = gg_cache_append(s->cache, 2 * s->chunk_first, 2 * (s->chunk_first + CHUNK_JOBS),
                                  list, n, s->err);
+    return status;
+}
+
+static void move_window(synth *s)
+{
     for (uint64_t i = s->chunk_first; i < s->chunk_first + CHUNK_JOBS; i++) {
         gg_job_free(s->finished[i % WINDOW_JOBS]);
         s->finished[i % WINDOW_JOBS] = NULL;
     }
     s->chunk_first += CHUNK_JOBS;
-    return status;
+    pthread_cond_broadcast(&s->changed);
 }
 
+// Waits for a parked job, a fifth of a second at most.
+static void wait_for_change(synth *s)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 200 * 1000 * 1000;
+    until.tv_sec += until.tv_nsec / (1000 * 1000 * 1000);
+    until.tv_nsec %= 1000 * 1000 * 1000;
+    pthread_cond_timedwait(&s->changed, &s->lock, &until);
+}
+
+// The caller's part: writes chunks and reports until there are enough tokens or something failed.
 static gorgon_status write_until_done(synth *s)
 {
     gorgon_status status = GORGON_OK;
-    while (status == GORGON_OK && gg_cache_records(s->cache) < s->options->tokens) {
-        size_t active = 0;
-        status = fill_slots(s);
-        if (status == GORGON_OK)
-            status = gorgon_decoder_step(s->decoder, &active, s->err);
-        if (status == GORGON_OK)
-            status = collect(s);
-        while (status == GORGON_OK && chunk_ready(s) &&
-               gg_cache_records(s->cache) < s->options->tokens)
-            status = write_chunk(s);
-        if (status == GORGON_OK)
-            status = report(s);
+    pthread_mutex_lock(&s->lock);
+    while (status == GORGON_OK && !s->stop && gg_cache_records(s->cache) < s->options->tokens) {
+        bool ready = chunk_ready(s);
+        if (!ready)
+            wait_for_change(s);
+        uint64_t in_flight = records_in_flight(s);
+        pthread_mutex_unlock(&s->lock);
+        status = ready ? write_chunk(s) : report(s, in_flight);
+        pthread_mutex_lock(&s->lock);
+        if (ready && status == GORGON_OK)
+            move_window(s);
+    }
+    s->stop = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+typedef struct region {
+    synth *synth;
+    gorgon_status status; // of the writer
+} region;
+
+// Thread 0 writes, the others are lanes.
+static void run_thread(void *context, size_t thread, size_t n_threads)
+{
+    (void)n_threads;
+    region *r = context;
+    if (thread == 0)
+        r->status = write_until_done(r->synth);
+    else
+        run_lane(&r->synth->lanes[thread - 1]);
+}
+
+static gorgon_status create_lane(synth *s, lane *l)
+{
+    const gorgon_synth_options *o = s->options;
+    gorgon_engine_options engine;
+    gorgon_decoder_options decoding;
+    gorgon_engine_options_init(&engine);
+    gorgon_decoder_options_init(&decoding);
+    l->owner = s;
+    l->n_slots = BATCH / s->n_lanes > LANE_LEAST ? BATCH / s->n_lanes : LANE_LEAST;
+    engine.threads = 1;
+    engine.cpu_level = o->cpu_level;
+    engine.context = o->max_sequence;
+    engine.max_sequences = l->n_slots;
+    engine.kv_positions = l->n_slots * ((o->max_sequence + 63) / 64 * 64);
+    engine.max_rows = 4 * l->n_slots;
+    engine.max_logit_rows = 2 * l->n_slots;
+    decoding.tree = "off";
+    decoding.max_streams = l->n_slots;
+    gorgon_status status = gorgon_engine_create(s->model, &engine, &l->engine, s->err);
+    if (status == GORGON_OK)
+        status = gorgon_decoder_create(l->engine, &decoding, &l->decoder, s->err);
+    l->settings = (gg_job_settings){
+        .engine = l->engine,
+        .seed = o->seed,
+        .greedy_share = o->greedy_share,
+        .temperature = o->temperature,
+        .max_sequence = o->max_sequence,
+    };
+    return status;
+}
+
+static void clear_lane(lane *l)
+{
+    for (size_t i = 0; i < l->n_slots; i++) {
+        gorgon_stream_free(l->slots[i].stream);
+        gg_job_free(l->slots[i].job);
+    }
+    gorgon_decoder_free(l->decoder);
+    gorgon_engine_free(l->engine);
+}
+
+static gorgon_status create_lanes(synth *s)
+{
+    size_t n = s->options->threads > 0 ? s->options->threads : gg_processors();
+    n = n < MAX_LANES ? n : MAX_LANES;
+    s->lanes = gg_alloc(n, sizeof *s->lanes);
+    if (!s->lanes)
+        return gg_fail(s->err, GORGON_ERROR_MEMORY, "synth: out of memory for %zu lanes", n);
+    s->n_lanes = n;
+    gorgon_status status = GORGON_OK;
+    for (size_t i = 0; i < n && status == GORGON_OK; i++)
+        status = create_lane(s, &s->lanes[i]);
+    return status;
+}
+
+static gorgon_status run_lanes(synth *s)
+{
+    gg_team *team = NULL;
+    region r = {.synth = s};
+    gorgon_status status = create_lanes(s);
+    if (status == GORGON_OK)
+        status = gg_team_create(s->n_lanes + 1, &team, s->err);
+    if (status == GORGON_OK) {
+        gg_team_run(team, run_thread, &r);
+        status = r.status;
+    }
+    gg_team_free(team);
+    for (size_t i = 0; i < s->n_lanes && status == GORGON_OK; i++) {
+        if (s->lanes[i].status != GORGON_OK)
+            status = gg_fail(s->err, s->lanes[i].status, "%s", s->lanes[i].err.message);
     }
     return status;
 }
 
 static void release(synth *s)
 {
-    for (size_t i = 0; i < BATCH; i++) {
-        gorgon_stream_free(s->slots[i].stream);
-        gg_job_free(s->slots[i].job);
-    }
+    for (size_t i = 0; i < s->n_lanes; i++)
+        clear_lane(&s->lanes[i]);
     for (size_t i = 0; i < WINDOW_JOBS; i++)
         gg_job_free(s->finished[i]);
+    gg_free(s->lanes);
     gg_hash_set_free(s->seen);
-    gorgon_decoder_free(s->decoder);
     gg_cache_free(s->cache);
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+}
+
+static gorgon_status write_text(synth *s)
+{
+    if (gg_cache_complete(s->cache))
+        return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
+                       "synth: the cache %s is complete with %llu tokens, wanted %llu: remove "
+                       "it or ask for fewer",
+                       s->options->cache, (unsigned long long)gg_cache_records(s->cache),
+                       (unsigned long long)s->options->tokens);
+    gorgon_status status = recall_seen(s);
+    s->chunk_first = s->next_index = gg_cache_next_index(s->cache) / 2;
+    s->records_at_start = gg_cache_records(s->cache);
+    s->started = gg_now();
+    return status == GORGON_OK ? run_lanes(s) : status;
 }
 
 static gorgon_status run(synth *s)
 {
     gg_cache_identity identity = {
-        .base = gorgon_model_fingerprint(gg_engine_model(s->engine)),
+        .base = gorgon_model_fingerprint(s->model),
         .seed = s->options->seed,
         .options_hash = options_hash(s->options),
     };
     gorgon_status status =
         gg_cache_open(s->options->cache, &identity, s->options->cache_limit, &s->cache, s->err);
-    if (status != GORGON_OK)
-        return status;
-    if (gg_cache_records(s->cache) < s->options->tokens) {
-        if (gg_cache_complete(s->cache))
-            return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
-                           "synth: the cache %s is complete with %llu tokens, wanted %llu: remove "
-                           "it or ask for fewer",
-                           s->options->cache, (unsigned long long)gg_cache_records(s->cache),
-                           (unsigned long long)s->options->tokens);
-        gorgon_decoder_options decoding;
-        gorgon_decoder_options_init(&decoding);
-        decoding.tree = "off";
-        decoding.max_streams = BATCH;
-        status = gorgon_decoder_create(s->engine, &decoding, &s->decoder, s->err);
-        if (status == GORGON_OK)
-            status = recall_seen(s);
-        s->chunk_first = s->next_index = gg_cache_next_index(s->cache) / 2;
-        s->records_at_start = gg_cache_records(s->cache);
-        s->started = gg_now();
-        if (status == GORGON_OK)
-            status = write_until_done(s);
-    }
+    if (status == GORGON_OK && gg_cache_records(s->cache) < s->options->tokens)
+        status = write_text(s);
     if (status == GORGON_OK && !gg_cache_complete(s->cache))
         status = gg_cache_finish(s->cache, s->err);
     if (status == GORGON_OK && s->options->text_path)
-        status = gg_synth_write_text(s->engine, s->cache, s->options->text_path, s->err);
+        status = gg_synth_write_text(s->model, s->cache, s->options->text_path, s->err);
     return status;
 }
 
-gorgon_status gorgon_synth(gorgon_engine *engine, const gorgon_synth_options *options,
+gorgon_status gorgon_synth(const gorgon_model *model, const gorgon_synth_options *options,
                            gorgon_error *err)
 {
     synth *s = gg_alloc(1, sizeof *s);
     if (!s)
         return gg_fail(err, GORGON_ERROR_MEMORY, "synth: out of memory");
+    s->model = model;
     s->options = options;
-    s->engine = engine;
     s->err = err;
-    s->settings = (gg_job_settings){
-        .engine = engine,
-        .seed = options->seed,
-        .greedy_share = options->greedy_share,
-        .temperature = options->temperature,
-        .max_sequence = options->max_sequence,
-    };
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
     gorgon_status status = check_options(s);
     if (status == GORGON_OK)
         status = run(s);

@@ -37,10 +37,10 @@ static gorgon_status write_line(gorgon_output *out, const gorgon_tokenizer *toke
     return status;
 }
 
-gorgon_status gg_synth_write_text(const gorgon_engine *engine, const gg_cache *cache,
+gorgon_status gg_synth_write_text(const gorgon_model *model, const gg_cache *cache,
                                   const char *path, gorgon_error *err)
 {
-    const gorgon_tokenizer *tokenizer = gorgon_model_tokenizer(gg_engine_model(engine));
+    const gorgon_tokenizer *tokenizer = gorgon_model_tokenizer(model);
     gorgon_output *out = NULL;
     gorgon_status status = gorgon_output_create(path, &out, err);
     for (size_t c = 0; c < gg_cache_chunks(cache) && status == GORGON_OK; c++) {

@@ -6,7 +6,7 @@
 #include "trainers/cache.h"
 
 // One line per sequence: {"index", "temperature", "tokens", "text"}. Written whole or not at all.
-gorgon_status gg_synth_write_text(const gorgon_engine *engine, const gg_cache *cache,
+gorgon_status gg_synth_write_text(const gorgon_model *model, const gg_cache *cache,
                                   const char *path, gorgon_error *err);
 
 #endif

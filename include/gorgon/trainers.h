@@ -31,16 +31,15 @@ typedef struct gorgon_synth_options {
     double greedy_share;   // of answers, default 0.5; the rest sampled
     float temperature;     // of sampled answers, default 0.7
     const char *text_path; // also write the conversations as JSONL here, NULL = no
+    size_t threads;        // 0 = all processors
+    const char *cpu_level; // NULL = best
     gorgon_progress_fn progress;
     void *context;
 } gorgon_synth_options;
 void gorgon_synth_options_init(gorgon_synth_options *options);
-// The engine needs max_sequences and kv_positions for its batch (gorgon_synth_engine_options).
-gorgon_status gorgon_synth(gorgon_engine *engine, const gorgon_synth_options *options,
+// Runs one engine of one thread per thread wanted; the text does not depend on how many.
+gorgon_status gorgon_synth(const gorgon_model *model, const gorgon_synth_options *options,
                            gorgon_error *err);
-// Fills in engine options that suit synthesis on this model (batch, KV, rows).
-void gorgon_synth_engine_options(const gorgon_model *model, const gorgon_synth_options *options,
-                                 gorgon_engine_options *engine_options);
 
 typedef struct gorgon_train_options {
     const char *cache;         // feature cache made by gorgon_synth
@@ -89,11 +88,12 @@ typedef struct gorgon_attach_options {
     gorgon_train_options train;
     gorgon_calibrate_options calibrate;
     bool keep_cache;       // default false: the cache is removed when everything is done
+    size_t threads;        // of all stages, 0 = all processors
     const char *cpu_level; // NULL = best
 } gorgon_attach_options;
 void gorgon_attach_options_init(gorgon_attach_options *options);
 gorgon_status gorgon_attach(const gorgon_model *model, const gorgon_attach_options *options,
-                            size_t threads, gorgon_error *err);
+                            gorgon_error *err);
 
 #ifdef __cplusplus
 }
