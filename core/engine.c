@@ -74,28 +74,34 @@ static bool take(gorgon_engine *e, void *slot, size_t n, size_t size)
     return block != NULL;
 }
 
-static void free_input(float *input, const gg_qrows *q)
+static void free_rows(const gg_qrows *q)
 {
-    gg_free(input);
     gg_free(q->q);
     gg_free(q->d);
     gg_free(q->s);
     gg_free(q->sum);
 }
 
+static bool take_rows(gorgon_engine *e, size_t width, gg_qrows *q)
+{
+    size_t cells = e->max_rows * width, blocks = e->max_rows * (width / GG_BLOCK + 1);
+    q->n_in = width;
+    return take(e, &q->q, cells, sizeof *q->q) && take(e, &q->d, blocks, sizeof *q->d) &&
+           take(e, &q->s, blocks, sizeof *q->s) && take(e, &q->sum, blocks, sizeof *q->sum);
+}
+
 // Input workspace of `widest` columns: all arrays, or none and the old ones stay.
 static bool take_input(gorgon_engine *e, size_t widest)
 {
-    size_t cells = e->max_rows * widest, blocks = e->max_rows * (widest / GG_BLOCK + 1);
     float *input = NULL;
-    gg_qrows q = {.n_in = widest};
-    if (!take(e, &input, cells, sizeof *input) || !take(e, &q.q, cells, sizeof *q.q) ||
-        !take(e, &q.d, blocks, sizeof *q.d) || !take(e, &q.s, blocks, sizeof *q.s) ||
-        !take(e, &q.sum, blocks, sizeof *q.sum)) {
-        free_input(input, &q);
+    gg_qrows q = {0};
+    if (!take(e, &input, e->max_rows * widest, sizeof *input) || !take_rows(e, widest, &q)) {
+        gg_free(input);
+        free_rows(&q);
         return false;
     }
-    free_input(e->input, &e->quantized);
+    gg_free(e->input);
+    free_rows(&e->quantized);
     e->input = input;
     e->quantized = q;
     e->widest = widest;
@@ -125,7 +131,8 @@ static bool take_workspace(gorgon_engine *e)
     size_t scratch = maximum(gg_attend_scratch(g->n_heads / g->n_kv_heads, g->head_dim),
                              e->context); // the reference path keeps a score per position
     e->attend_scratch_n = (scratch + 15) / 16 * 16;
-    return take_batch(e) && take_input(e, maximum(maximum(g->d_model, q_width), g->d_ff)) &&
+    return take_batch(e) && take_input(e, g->d_model) &&
+           take_rows(e, maximum(q_width, g->d_ff), &e->quantized_inner) &&
            take(e, &e->x, n * g->d_model, sizeof *e->x) &&
            take(e, &e->q, n * q_width, sizeof *e->q) &&
            take(e, &e->k, n * kv_width, sizeof *e->k) &&
@@ -222,8 +229,10 @@ void gorgon_engine_free(gorgon_engine *e)
     gg_team_free(e->team);
     gg_kv_free(&e->pool);
     free_batch(&e->batch);
-    free_input(e->input, &e->quantized);
-    void *const blocks[] = {e->x,
+    free_rows(&e->quantized);
+    free_rows(&e->quantized_inner);
+    void *const blocks[] = {e->input,
+                            e->x,
                             e->q,
                             e->k,
                             e->v,

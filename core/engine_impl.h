@@ -56,17 +56,18 @@ struct gorgon_engine {
     float *input;       // [max_rows][widest] float input of the next product
     gg_qrows quantized; // the same quantised, [max_rows][widest]
     size_t widest;
-    float *q;              // [max_rows][n_heads * head_dim]
-    float *k, *v;          // [max_rows][n_kv_heads * head_dim]
-    float *attention;      // [max_rows][n_heads * head_dim]
-    float *gate, *up;      // [max_rows][d_ff]
-    float *product;        // [max_rows][d_model] what o and down give before the residual add
-    float *hidden;         // [max_rows][d_model]
-    float *logits;         // [max_logit_rows][n_vocab]
-    uint8_t *slot_k;       // [n_layers][n_kv_heads][slot_tiles][head_dim][16] elements
-    uint8_t *slot_v;       // [n_layers][max_rows][n_kv_heads * head_dim] elements
-    size_t slot_tiles;     // ceil(max_rows / 16)
-    float *attend_scratch; // [threads][attend_scratch_n]
+    gg_qrows quantized_inner; // what attention or gate and up give, [max_rows]
+    float *q;                 // [max_rows][n_heads * head_dim]
+    float *k, *v;             // [max_rows][n_kv_heads * head_dim]
+    float *attention;         // [max_rows][n_heads * head_dim]
+    float *gate, *up;         // [max_rows][d_ff]
+    float *product;           // [max_rows][d_model] what o and down give before the residual add
+    float *hidden;            // [max_rows][d_model]
+    float *logits;            // [max_logit_rows][n_vocab]
+    uint8_t *slot_k;          // [n_layers][n_kv_heads][slot_tiles][head_dim][16] elements
+    uint8_t *slot_v;          // [n_layers][max_rows][n_kv_heads * head_dim] elements
+    size_t slot_tiles;        // ceil(max_rows / 16)
+    float *attend_scratch;    // [threads][attend_scratch_n]
     size_t attend_scratch_n;
     const uint16_t **page_pointers; // [threads][2][pages per sequence]
     float *top_k_scratch;           // [ceil(n_vocab / 64)]

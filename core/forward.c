@@ -11,7 +11,7 @@ typedef struct worker {
     gorgon_engine *e;
     const gg_geometry *g;
     size_t thread, n_threads;
-    size_t n_rows;
+    size_t n_rows; // of the products
 } worker;
 
 // One matrix product of a phase: y[r * ldy + o].
@@ -48,12 +48,34 @@ static gg_qrows rows_from(const gg_qrows *a, size_t row)
                       a->sum + row * blocks};
 }
 
-// View of the quantised workspace for inputs of this width.
-static gg_qrows quantized_view(const gorgon_engine *e, size_t n_in)
+// Rows of `width` that go into a product: as floats, and quantised where the pass uses int8.
+typedef struct input {
+    float *x;
+    size_t width;
+    gg_qrows q;
+} input;
+
+static input input_of(float *x, size_t width, const gg_qrows *workspace)
 {
-    gg_qrows view = e->quantized;
-    view.n_in = n_in;
-    return view;
+    input in = {x, width, *workspace};
+    in.q.n_in = width;
+    return in;
+}
+
+// What comes from a norm, or from outside.
+static input normed(const worker *w, size_t width)
+{
+    return input_of(w->e->input, width, &w->e->quantized);
+}
+
+static input attended(const worker *w)
+{
+    return input_of(w->e->attention, w->g->n_heads * w->g->head_dim, &w->e->quantized_inner);
+}
+
+static input gated(const worker *w)
+{
+    return input_of(w->e->gate, w->g->d_ff, &w->e->quantized_inner);
 }
 
 static bool uses_int8(const gorgon_engine *e, const gg_matrix *w)
@@ -61,41 +83,80 @@ static bool uses_int8(const gorgon_engine *e, const gg_matrix *w)
     return e->activations == GORGON_ACTIVATIONS_INT8 && gg_dtype_is_quantized(w->type);
 }
 
-// Rows [begin, end) of x (width floats each, contiguous) become quantised product input.
-static void quantize_rows(const worker *w, const float *x, size_t width, size_t begin, size_t end)
+// Columns [begin, end) of row `row`, quantised for the product.
+static void quantize_part(const worker *w, const input *in, size_t row, size_t begin, size_t end)
 {
-    if (w->e->activations != GORGON_ACTIVATIONS_INT8 || width % GG_BLOCK || begin == end)
+    if (w->e->activations != GORGON_ACTIVATIONS_INT8 || in->width % GG_BLOCK)
         return;
-    gg_qrows all = quantized_view(w->e, width);
-    gg_qrows mine = rows_from(&all, begin);
-    w->e->kernels->quantize(x + begin * width, width, end - begin, &mine);
+    gg_qrows part = rows_from(&in->q, row);
+    part.n_in = end - begin;
+    part.q += begin;
+    part.d += begin / GG_BLOCK;
+    part.s += begin / GG_BLOCK;
+    part.sum += begin / GG_BLOCK;
+    w->e->kernels->quantize(in->x + row * in->width + begin, in->width, 1, &part);
 }
 
-// All outputs of these matrices, split over the threads by tiles of 16 outputs.
-static void products(const worker *w, const product *list, size_t n, const float *x, size_t rows)
+static size_t n_tiles(const gg_matrix *m)
+{
+    return (m->n_out + GG_TILE - 1) / GG_TILE;
+}
+
+// Output tiles [tile0, tile1) of one product.
+static void multiply(const worker *w, const product *p, size_t tile0, size_t tile1, const input *in)
 {
     const gg_kernels *kernels = w->e->kernels;
-    for (size_t i = 0; i < n; i++) {
-        const gg_matrix *m = list[i].w;
-        size_t tile0, tile1;
-        gg_team_share((m->n_out + GG_TILE - 1) / GG_TILE, 1, w->thread, w->n_threads, &tile0,
-                      &tile1);
-        if (uses_int8(w->e, m)) {
-            gg_qrows a = quantized_view(w->e, m->n_in);
-            kernels->matmul_q(m, tile0, tile1, &a, rows, list[i].y, list[i].ldy);
-        } else {
-            kernels->matmul_f(m, tile0, tile1, x, m->n_in, rows, list[i].y, list[i].ldy);
-        }
-    }
+    if (uses_int8(w->e, p->w))
+        kernels->matmul_q(p->w, tile0, tile1, &in->q, w->n_rows, p->y, p->ldy);
+    else
+        kernels->matmul_f(p->w, tile0, tile1, in->x, in->width, w->n_rows, p->y, p->ldy);
 }
 
-static void norm_rows(const worker *w, const float *weight, float *y)
+// Tiles [tile0, tile1) of the matrix list[index].
+typedef struct span {
+    size_t index, tile0, tile1;
+} span;
+
+// The next piece of this phase's products for whichever thread is free, a multiple of `grain`
+// tiles; false when none is left. Small enough that no thread waits long for the last one.
+static bool take_span(const worker *w, const product *list, size_t n, size_t grain, span *s)
+{
+    enum { PIECES = 8 }; // per thread
+    size_t tiles = 0, pieces = 0, piece, index = 0;
+    for (size_t i = 0; i < n; i++)
+        tiles += n_tiles(list[i].w);
+    size_t grains = w->n_threads > 1 ? tiles / (grain * PIECES * w->n_threads) : tiles;
+    size_t length = grain * (grains > 0 ? grains : 1);
+    for (size_t i = 0; i < n; i++)
+        pieces += (n_tiles(list[i].w) + length - 1) / length;
+    if (!gg_team_take(w->e->team, pieces, w->thread, &piece))
+        return false;
+    for (; piece * length >= n_tiles(list[index].w); index++)
+        piece -= (n_tiles(list[index].w) + length - 1) / length;
+    size_t end = (piece + 1) * length, last = n_tiles(list[index].w);
+    *s = (span){index, piece * length, end < last ? end : last};
+    return true;
+}
+
+// All outputs of these matrices.
+static void products(const worker *w, const product *list, size_t n, const input *in)
+{
+    span s;
+    while (take_span(w, list, n, 1, &s))
+        multiply(w, &list[s.index], s.tile0, s.tile1, in);
+}
+
+static input norm_rows(const worker *w, const float *weight)
 {
     size_t begin, end, d = w->g->d_model;
+    input in = normed(w, d);
     share_rows(w, &begin, &end);
-    for (size_t r = begin; r < end; r++)
-        w->e->kernels->rms_norm(w->e->x + r * d, weight, w->g->norm_eps, d, y + r * d);
-    quantize_rows(w, y, d, begin, end);
+    for (size_t r = begin; r < end; r++) {
+        w->e->kernels->rms_norm(w->e->x + r * d, weight, w->g->norm_eps, d, in.x + r * d);
+        quantize_part(w, &in, r, 0, d);
+    }
+    barrier(w);
+    return in;
 }
 
 // K slots of a layer and KV head.
@@ -196,37 +257,71 @@ static void attend_one(const worker *w, size_t layer, size_t row, size_t kv_head
         gg_attend_reference(&args, e->kernels);
 }
 
-static void attention(const worker *w, size_t layer)
+// KV heads that one thread takes at once: so many that their outputs are whole blocks.
+static size_t attention_heads(const worker *w)
 {
-    size_t n_kv = w->g->n_kv_heads;
-    for (size_t i = w->thread; i < w->n_rows * n_kv; i += w->n_threads)
-        attend_one(w, layer, i / n_kv, i % n_kv);
+    size_t n_kv = w->g->n_kv_heads, columns = w->g->n_heads / n_kv * w->g->head_dim;
+    return columns % GG_BLOCK ? n_kv : 1;
 }
 
-// product(input) added to the residual stream, each thread on its own outputs.
-static void project_and_add(const worker *w, const gg_matrix *m, const float *input)
+static void attention(const worker *w, size_t layer)
+{
+    size_t n_kv = w->g->n_kv_heads, heads = attention_heads(w), parts = n_kv / heads;
+    input out = attended(w);
+    size_t columns = out.width / parts;
+    size_t i;
+    while (gg_team_take(w->e->team, w->n_rows * parts, w->thread, &i)) {
+        size_t row = i / parts, part = i % parts;
+        for (size_t h = 0; h < heads; h++)
+            attend_one(w, layer, row, part * heads + h);
+        quantize_part(w, &out, row, part * columns, (part + 1) * columns);
+    }
+}
+
+// product(input) added to the residual stream.
+static void project_and_add(const worker *w, const gg_matrix *m, input in)
 {
     gorgon_engine *e = w->e;
-    size_t d = w->g->d_model, tile0, tile1;
+    size_t d = w->g->d_model;
     product p = {m, e->product, d};
-    products(w, &p, 1, input, w->n_rows);
-    gg_team_share((d + GG_TILE - 1) / GG_TILE, 1, w->thread, w->n_threads, &tile0, &tile1);
-    size_t begin = tile0 * GG_TILE, end = tile1 * GG_TILE < d ? tile1 * GG_TILE : d;
-    for (size_t r = 0; r < w->n_rows && begin < end; r++)
-        e->kernels->add(e->x + r * d + begin, e->product + r * d + begin, end - begin);
+    span s;
+    while (take_span(w, &p, 1, 1, &s)) {
+        multiply(w, &p, s.tile0, s.tile1, &in);
+        size_t begin = s.tile0 * GG_TILE, end = s.tile1 * GG_TILE < d ? s.tile1 * GG_TILE : d;
+        for (size_t r = 0; r < w->n_rows; r++)
+            e->kernels->add(e->x + r * d + begin, e->product + r * d + begin, end - begin);
+    }
+}
+
+// silu(gate) * up, quantised for the next product as it comes.
+static void gate_and_up(const worker *w, const gg_layer *layer, const input *in)
+{
+    gorgon_engine *e = w->e;
+    size_t ff = w->g->d_ff;
+    product gate = {&layer->gate, e->gate, ff}, up = {&layer->up, e->up, ff};
+    input out = gated(w);
+    span s;
+    while (take_span(w, &gate, 1, GG_BLOCK / GG_TILE, &s)) {
+        multiply(w, &gate, s.tile0, s.tile1, in);
+        multiply(w, &up, s.tile0, s.tile1, in);
+        size_t begin = s.tile0 * GG_TILE, end = s.tile1 * GG_TILE < ff ? s.tile1 * GG_TILE : ff;
+        for (size_t r = 0; r < w->n_rows; r++) {
+            float *row = e->gate + r * ff + begin;
+            e->kernels->silu_mul(row, e->up + r * ff + begin, end - begin, row);
+            quantize_part(w, &out, r, begin, end);
+        }
+    }
 }
 
 static void attention_block(const worker *w, size_t l, const gg_layer *layer)
 {
     gorgon_engine *e = w->e;
     size_t hd = w->g->head_dim, q_width = w->g->n_heads * hd, kv_width = w->g->n_kv_heads * hd;
-    size_t begin, end;
-    norm_rows(w, layer->attn_norm, e->input);
-    barrier(w);
+    input in = norm_rows(w, layer->attn_norm);
     tap(w, l, "attn_norm", e->input, w->g->d_model);
     product qkv[] = {
         {&layer->q, e->q, q_width}, {&layer->k, e->k, kv_width}, {&layer->v, e->v, kv_width}};
-    products(w, qkv, 3, e->input, w->n_rows);
+    products(w, qkv, 3, &in);
     barrier(w);
     tap(w, l, "q", e->q, q_width);
     tap(w, l, "k", e->k, kv_width);
@@ -236,10 +331,7 @@ static void attention_block(const worker *w, size_t l, const gg_layer *layer)
     attention(w, l);
     barrier(w);
     tap(w, l, "attention", e->attention, q_width);
-    share_rows(w, &begin, &end);
-    quantize_rows(w, e->attention, q_width, begin, end);
-    barrier(w);
-    project_and_add(w, &layer->o, e->attention);
+    project_and_add(w, &layer->o, attended(w));
     barrier(w);
     tap(w, l, "attn_residual", e->x, w->g->d_model);
 }
@@ -247,20 +339,12 @@ static void attention_block(const worker *w, size_t l, const gg_layer *layer)
 static void feed_forward_block(const worker *w, size_t l, const gg_layer *layer)
 {
     gorgon_engine *e = w->e;
-    size_t ff = w->g->d_ff, begin, end;
-    norm_rows(w, layer->ffn_norm, e->input);
-    barrier(w);
+    input in = norm_rows(w, layer->ffn_norm);
     tap(w, l, "ffn_norm", e->input, w->g->d_model);
-    product gate_up[] = {{&layer->gate, e->gate, ff}, {&layer->up, e->up, ff}};
-    products(w, gate_up, 2, e->input, w->n_rows);
+    gate_and_up(w, layer, &in);
     barrier(w);
-    share_rows(w, &begin, &end);
-    for (size_t r = begin; r < end; r++)
-        e->kernels->silu_mul(e->gate + r * ff, e->up + r * ff, ff, e->gate + r * ff);
-    quantize_rows(w, e->gate, ff, begin, end);
-    barrier(w);
-    tap(w, l, "ffn_hidden", e->gate, ff);
-    project_and_add(w, &layer->down, e->gate);
+    tap(w, l, "ffn_hidden", e->gate, w->g->d_ff);
+    project_and_add(w, &layer->down, gated(w));
     barrier(w);
     tap(w, l, "residual", e->x, w->g->d_model);
 }
@@ -279,22 +363,26 @@ static void output_head(const worker *w)
     if (b->n_logit_rows == 0)
         return;
     gg_team_share(b->n_logit_rows, 1, w->thread, w->n_threads, &begin, &end);
-    for (size_t i = begin; i < end; i++)
-        memcpy(e->input + i * d, e->hidden + b->logit_rows[i] * d, d * sizeof *e->input);
-    quantize_rows(w, e->input, d, begin, end);
+    input in = normed(w, d);
+    for (size_t i = begin; i < end; i++) {
+        memcpy(in.x + i * d, e->hidden + b->logit_rows[i] * d, d * sizeof *in.x);
+        quantize_part(w, &in, i, 0, d);
+    }
     barrier(w);
+    worker logit_rows = *w;
+    logit_rows.n_rows = b->n_logit_rows;
     product head = {gg_model_output(e->model), e->logits, w->g->n_vocab};
-    products(w, &head, 1, e->input, b->n_logit_rows);
+    products(&logit_rows, &head, 1, &in);
 }
 
-static void embed_rows(const worker *w, const float *input)
+static void embed_rows(const worker *w, const float *residual)
 {
     gorgon_engine *e = w->e;
     size_t d = w->g->d_model, begin, end;
     share_rows(w, &begin, &end);
     for (size_t r = begin; r < end; r++) {
-        if (input)
-            memcpy(e->x + r * d, input + r * d, d * sizeof *input);
+        if (residual)
+            memcpy(e->x + r * d, residual + r * d, d * sizeof *residual);
         else
             gg_model_embed(e->model, e->batch.rows[r].token, e->x + r * d);
     }
@@ -420,12 +508,14 @@ static void linear_on_thread(void *context, size_t thread, size_t n_threads)
     const gg_matrix *m = job->product.w;
     worker w = {e, gg_model_geometry(e->model), thread, n_threads, job->rows};
     size_t begin, end, n_in = m->n_in;
+    input in = normed(&w, n_in);
     share_rows(&w, &begin, &end);
-    for (size_t r = begin; r < end; r++)
-        memcpy(e->input + r * n_in, job->x + r * job->ldx, n_in * sizeof *job->x);
-    quantize_rows(&w, e->input, n_in, begin, end);
+    for (size_t r = begin; r < end; r++) {
+        memcpy(in.x + r * n_in, job->x + r * job->ldx, n_in * sizeof *in.x);
+        quantize_part(&w, &in, r, 0, n_in);
+    }
     barrier(&w);
-    products(&w, &job->product, 1, e->input, job->rows);
+    products(&w, &job->product, 1, &in);
 }
 
 void gg_engine_linear(gorgon_engine *engine, const gg_matrix *w, const float *x, size_t ldx,

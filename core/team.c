@@ -28,6 +28,11 @@ enum {
     PAUSES = 16,           // between two looks at the clock
 };
 
+// Pieces of a thread's share that have been taken.
+typedef struct share {
+    _Alignas(64) atomic_size_t taken;
+} share;
+
 typedef struct worker {
     gg_team *team;
     size_t thread;
@@ -52,6 +57,7 @@ struct gg_team {
     size_t n_started; // workers that exist: n_threads - 1 unless creation failed
     int64_t spin_ns;
     worker *workers; // [n_threads - 1]
+    share *shares;   // [n_threads]
 };
 
 static int64_t now_ns(void)
@@ -178,13 +184,16 @@ gorgon_status gg_team_create(size_t n_threads, gg_team **out, gorgon_error *err)
                        n_threads, GG_MAX_THREADS);
     gg_team *team = gg_alloc(1, sizeof *team);
     worker *workers = gg_alloc(n_threads - 1, sizeof *workers);
-    if (!team || !workers) {
+    share *shares = gg_alloc(n_threads, sizeof *shares);
+    if (!team || !workers || !shares) {
         gg_free(team);
         gg_free(workers);
+        gg_free(shares);
         return gg_fail(err, GORGON_ERROR_MEMORY, "thread team: no memory for %zu threads",
                        n_threads);
     }
     team->workers = workers;
+    team->shares = shares;
     team->n_threads = n_threads;
     // With fewer processors than threads a spinning waiter only delays the one it waits for.
     team->spin_ns = n_threads > gg_processors() ? 0 : SPIN_NS;
@@ -193,6 +202,8 @@ gorgon_status gg_team_create(size_t n_threads, gg_team **out, gorgon_error *err)
     atomic_init(&team->phase, 0);
     atomic_init(&team->arrived, 0);
     atomic_init(&team->running, 0);
+    for (size_t i = 0; i < n_threads; i++)
+        atomic_init(&shares[i].taken, 0);
     atomic_init(&team->sleepers, 0);
     pthread_mutex_init(&team->mutex, NULL);
     pthread_cond_init(&team->wake, NULL);
@@ -216,6 +227,7 @@ void gg_team_free(gg_team *team)
     pthread_cond_destroy(&team->wake);
     pthread_mutex_destroy(&team->mutex);
     gg_free(team->workers);
+    gg_free(team->shares);
     gg_free(team);
 }
 
@@ -224,9 +236,16 @@ size_t gg_team_size(const gg_team *team)
     return team->n_threads;
 }
 
+static void begin_phase(gg_team *team)
+{
+    for (size_t i = 0; i < team->n_threads; i++)
+        atomic_store_explicit(&team->shares[i].taken, 0, memory_order_relaxed);
+}
+
 void gg_team_run(gg_team *team, gg_team_fn fn, void *context)
 {
     unsigned before = float_enter();
+    begin_phase(team);
     if (team->n_threads == 1) {
         fn(context, 0, 1);
         float_leave(before);
@@ -244,8 +263,10 @@ void gg_team_run(gg_team *team, gg_team_fn fn, void *context)
 
 void gg_team_barrier(gg_team *team)
 {
-    if (team->n_threads == 1)
+    if (team->n_threads == 1) {
+        begin_phase(team);
         return;
+    }
     // Read before arriving: the phase cannot end until this thread has arrived.
     unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 < team->n_threads) {
@@ -253,7 +274,23 @@ void gg_team_barrier(gg_team *team)
         return;
     }
     atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    begin_phase(team);
     set_and_wake(team, &team->phase, phase + 1);
+}
+
+bool gg_team_take(gg_team *team, size_t n, size_t thread, size_t *piece)
+{
+    for (size_t i = 0; i < team->n_threads; i++) {
+        size_t owner = (thread + i) % team->n_threads, begin, end;
+        gg_team_share(n, 1, owner, team->n_threads, &begin, &end);
+        atomic_size_t *taken = &team->shares[owner].taken;
+        if (atomic_load_explicit(taken, memory_order_relaxed) >= end - begin)
+            continue;
+        *piece = begin + atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
+        if (*piece < end)
+            return true;
+    }
+    return false;
 }
 
 void gg_team_share(size_t n, size_t grain, size_t thread, size_t n_threads, size_t *begin,

@@ -90,6 +90,40 @@ static void test_regions(size_t n_threads)
     gg_team_free(team);
 }
 
+enum { PIECES = 37 };
+
+typedef struct pieces {
+    gg_team *team;
+    uint8_t taken[ROUNDS][PIECES];
+} pieces;
+
+// Takes all pieces of every round; a slow thread leaves its own to the others.
+static void take_pieces(void *context, size_t thread, size_t n_threads)
+{
+    pieces *p = context;
+    for (size_t r = 0; r < ROUNDS; r++) {
+        size_t piece;
+        while (gg_team_take(p->team, r % (PIECES + 1), thread, &piece)) {
+            p->taken[r][piece]++;
+            if (r % 16 == 5 && thread == r % n_threads)
+                nap(100000);
+        }
+        gg_team_barrier(p->team);
+    }
+}
+
+static void test_pieces(size_t n_threads)
+{
+    pieces p = {.team = NULL};
+    check(gg_team_create(n_threads, &p.team, NULL) == GORGON_OK, "create for pieces");
+    gg_team_run(p.team, take_pieces, &p);
+    for (size_t r = 0; r < ROUNDS; r++) {
+        for (size_t i = 0; i < PIECES; i++)
+            check(p.taken[r][i] == (i < r % (PIECES + 1)), "a piece not given out once");
+    }
+    gg_team_free(p.team);
+}
+
 static void test_create_free(void)
 {
     gorgon_error err = {0};
@@ -104,7 +138,7 @@ static void test_create_free(void)
     gg_team_free(NULL);
     check(gg_team_create(0, &team, &err) == GORGON_ERROR_ARGUMENT && !team, "0 threads");
     check(gg_team_create(GG_MAX_THREADS + 1, &team, NULL) == GORGON_ERROR_ARGUMENT, "too many");
-    for (size_t n = 1; n <= 2; n++) {
+    for (size_t n = 1; n <= 3; n++) {
         gg_alloc_fail_at(n);
         check(gg_team_create(4, &team, NULL) == GORGON_ERROR_MEMORY && !team, "failed allocation");
         gg_alloc_fail_at(0);
@@ -188,6 +222,8 @@ int main(void)
     test_create_free();
     for (size_t n = 1; n <= MAX_THREADS; n = n < 4 ? n + 1 : n * 2)
         test_regions(n);
+    for (size_t n = 1; n <= MAX_THREADS; n++)
+        test_pieces(n);
     test_two_teams();
     test_float_environment();
     return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

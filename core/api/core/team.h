@@ -2,6 +2,7 @@
 #ifndef GG_CORE_TEAM_H
 #define GG_CORE_TEAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "gorgon/status.h"
@@ -21,6 +22,11 @@ size_t gg_team_size(const gg_team *team);
 void gg_team_run(gg_team *team, gg_team_fn fn, void *context);
 // Barrier inside a region: everything before it happens before everything after it.
 void gg_team_barrier(gg_team *team);
+
+// Inside a region, once per phase (between barriers): the next of n pieces of work, every one given
+// out once; false when none is left. A thread gets the pieces of its own share in order, then what
+// others have not begun, so that nobody waits long for a thread that lost its processor.
+bool gg_team_take(gg_team *team, size_t n, size_t thread, size_t *piece);
 
 // The half-open share [*begin, *end) of n items that this thread owns, in units of `grain`.
 void gg_team_share(size_t n, size_t grain, size_t thread, size_t n_threads, size_t *begin,
