@@ -1,4 +1,6 @@
 // What this CPU and its operating system can run, and which kernel table that means.
+#define _DEFAULT_SOURCE // syscall
+
 #include <string.h>
 
 #include "core/error.h"
@@ -7,14 +9,20 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 enum {
     XCR0_AVX = 0x06,    // SSE and AVX state
     XCR0_AVX512 = 0xe6, // and opmask, upper halves, upper registers
+    XCR0_AMX = 0x60000, // tile configuration and data
 };
 
 typedef struct features {
     bool fma, avx2, avx512;
+    bool amx; // permission apart
 } features;
 
 // Register state that the operating system saves; only called when OSXSAVE says so.
@@ -46,18 +54,35 @@ static features detect(void)
     // F, DQ, BW, VL, VNNI
     f.avx512 = f.avx2 && (xcr0 & XCR0_AVX512) == XCR0_AVX512 && has(b, 16) && has(b, 17) &&
                has(b, 30) && has(b, 31) && has(c, 11);
+    // TILE, INT8
+    f.amx = f.avx512 && (xcr0 & XCR0_AMX) == XCR0_AMX && has(d, 24) && has(d, 25);
     return f;
+}
+
+// Linux gives tiles to processes that ask (8 KB more state per thread). Asking again is harmless.
+static bool may_use_tiles(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }
 
 gg_level gg_cpu_level(void)
 {
     const features f = detect();
+    if (f.amx && may_use_tiles())
+        return GG_LEVEL_AMX;
     return f.avx512 ? GG_LEVEL_AVX512 : f.avx2 ? GG_LEVEL_AVX2 : GG_LEVEL_SCALAR;
 }
 
 const gg_kernels *gg_kernels_get(gg_level level)
 {
     const features f = detect();
+    if (level == GG_LEVEL_AMX)
+        return f.amx && may_use_tiles() ? &gg_kernels_amx : NULL;
     if (level == GG_LEVEL_AVX512)
         return f.avx512 ? &gg_kernels_avx512 : NULL;
     if (level == GG_LEVEL_AVX2)
@@ -83,7 +108,7 @@ const gg_kernels *gg_kernels_get(gg_level level)
 
 gorgon_status gg_level_parse(const char *word, gg_level *out, gorgon_error *err)
 {
-    static const char *const words[GG_LEVEL_COUNT] = {"scalar", "avx2", "avx512"};
+    static const char *const words[GG_LEVEL_COUNT] = {"scalar", "avx2", "avx512", "amx"};
     for (size_t i = 0; i < GG_LEVEL_COUNT; i++) {
         if (strcmp(word, words[i]) == 0) {
             *out = (gg_level)i;
@@ -91,5 +116,5 @@ gorgon_status gg_level_parse(const char *word, gg_level *out, gorgon_error *err)
         }
     }
     return gg_fail(err, GORGON_ERROR_ARGUMENT,
-                   "CPU level: expected scalar, avx2 or avx512, got '%.40s'", word);
+                   "CPU level: expected scalar, avx2, avx512 or amx, got '%.40s'", word);
 }

@@ -121,7 +121,7 @@ typedef struct span {
 // tiles; false when none is left. Small enough that no thread waits long for the last one.
 static bool take_span(const worker *w, const product *list, size_t n, size_t grain, span *s)
 {
-    enum { PIECES = 8 }; // per thread
+    enum { PIECES = 4 }; // per thread
     size_t tiles = 0, pieces = 0, piece, index = 0;
     for (size_t i = 0; i < n; i++)
         tiles += n_tiles(list[i].w);

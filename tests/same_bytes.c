@@ -1,11 +1,11 @@
 // The promise, checked: text, ids and the bits of the logits behind every token are those of plain
 // decoding for every proposer, tree, thread count, CPU level and temperature.
 //
-//   same_bytes MODEL HEADS|- PROMPTS.jsonl full|pairs|brief [N_PROMPTS] [N_TOKENS]
+//   same_bytes MODEL HEADS|- PROMPTS.jsonl full|pairs|brief [N_PROMPTS] [N_TOKENS] [K/N]
 //
 // full: the whole product; pairs: every pair of settings at least once; brief: pairs on few
-// prompts, for every ctest. Prompts are {"turns":[..]} lines, through the chat template. Exit 1 on
-// a difference.
+// prompts, for every ctest. K/N: every Nth setting from the Kth on, to share the work out. Prompts
+// are {"turns":[..]} lines, through the chat template. Exit 1 on a difference.
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ typedef enum factor { PROPOSE, TREE, THREADS, LEVEL, TEMPERATURE } factor;
 
 static const char *const proposers[] = {"", "lookup", "heads", "heads,lookup"};
 static const char *const trees[] = {"4", "16", "64", "auto"};
-static const char *const levels[] = {"avx2", "avx512", "scalar"};
+static const char *const levels[] = {"avx2", "avx512", "amx", "scalar"};
 
 typedef struct setting {
     size_t value[FACTORS];
@@ -42,6 +42,7 @@ typedef struct check {
     size_t n_prompts, n_tokens;
     output expected[2][MAX_PROMPTS]; // per temperature
     size_t compared, differing, passes, tokens;
+    size_t part, n_parts, n_settings;
 } check;
 
 static void die(const gorgon_error *err)
@@ -146,6 +147,8 @@ static void make_expected(check *c)
 
 static void run_setting(check *c, const setting *s, size_t n_prompts)
 {
+    if (c->n_settings++ % c->n_parts != c->part)
+        return;
     const char *level = levels[s->value[LEVEL]];
     gorgon_engine *engine = open_engine(c, s->value[THREADS] + 1, level);
     gorgon_decoder *decoder =
@@ -201,7 +204,7 @@ static setting setting_at(size_t index, const size_t counts[FACTORS])
 static void run_all(check *c, const char *mode)
 {
     size_t n_levels = 0, counts[FACTORS] = {c->heads ? 4 : 2, 4, 2, 0, 2};
-    while (n_levels < 2 && gg_kernels_get((gg_level)(n_levels + 1)))
+    while (n_levels < GG_LEVEL_COUNT - 1 && gg_kernels_get((gg_level)(n_levels + 1)))
         n_levels++;
     counts[LEVEL] = n_levels ? n_levels : 1;
     size_t total = counts[0] * counts[1] * counts[2] * counts[3] * counts[4];
@@ -247,7 +250,7 @@ static void run_scalar(check *c)
     c->n_prompts = 1;
     make_expected(c);
     c->n_prompts = n_prompts;
-    setting scalar = {{c->heads ? 3 : 1, 1, 1, 2, 0}};
+    setting scalar = {{c->heads ? 3 : 1, 1, 1, GG_LEVEL_COUNT - 1, 0}};
     run_setting(c, &scalar, 1);
     scalar.value[TEMPERATURE] = 1;
     run_setting(c, &scalar, 1);
@@ -317,6 +320,12 @@ int main(int argc, char **argv)
         (gorgon_heads_open(argv[2], &c.heads, &err) != GORGON_OK ||
          gorgon_heads_check(c.heads, c.model, NULL, &err) != GORGON_OK))
         die(&err);
+    c.n_parts = 1;
+    if (argc > 7 && (sscanf(argv[7], "%zu/%zu", &c.part, &c.n_parts) != 2 || c.part-- == 0 ||
+                     c.part >= c.n_parts)) {
+        fprintf(stderr, "same_bytes: part '%s', expected K/N, K from 1\n", argv[7]);
+        return 2;
+    }
     read_prompts(&c, argv[3],
                  argc > 5 ? strtoul(argv[5], NULL, 10)
                  : brief  ? 3

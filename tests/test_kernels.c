@@ -414,7 +414,7 @@ Test(kernels, top_k_matches_a_full_sort)
 
 Test(kernels, levels_are_named_and_nested)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "amx"};
     for (size_t l = 0; l < GG_LEVEL_COUNT; l++) {
         gg_level level;
         cr_assert_eq(gg_level_parse(names[l], &level, NULL), GORGON_OK);

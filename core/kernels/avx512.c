@@ -193,24 +193,24 @@ static size_t multiply_adds(size_t steps, uint32_t *seed)
     return steps * CHAINS * LANES;
 }
 
+#define VECTOR_KERNELS                                                                             \
+    .quantize = quantize, .matmul_f = matmul_f, .rms_norm = rms_norm, .rope = rope,                \
+    .scale = scale, .add = add, .silu_mul = silu_mul, .silu_residual = silu_residual,              \
+    .to_f16 = to_f16, .from_f16 = from_f16, .attend = attend, .argmax = argmax,                    \
+    .block_max = block_max, .log_sum_exp = log_sum_exp, .exp_shift = exp_shift
+
 const gg_kernels gg_kernels_avx512 = {
     .level = GG_LEVEL_AVX512,
     .name = "avx512",
-    .quantize = quantize,
     .matmul_q = matmul_q,
-    .matmul_f = matmul_f,
-    .rms_norm = rms_norm,
-    .rope = rope,
-    .scale = scale,
-    .add = add,
-    .silu_mul = silu_mul,
-    .silu_residual = silu_residual,
-    .to_f16 = to_f16,
-    .from_f16 = from_f16,
-    .attend = attend,
-    .argmax = argmax,
-    .block_max = block_max,
-    .log_sum_exp = log_sum_exp,
-    .exp_shift = exp_shift,
     .multiply_adds = multiply_adds,
+    VECTOR_KERNELS,
+};
+
+const gg_kernels gg_kernels_amx = {
+    .level = GG_LEVEL_AMX,
+    .name = "amx",
+    .matmul_q = gg_amx_matmul_q,
+    .multiply_adds = gg_amx_multiply_adds,
+    VECTOR_KERNELS,
 };

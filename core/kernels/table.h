@@ -12,6 +12,13 @@ extern const gg_kernels gg_kernels_scalar;     // baseline flags, fma in softwar
 extern const gg_kernels gg_kernels_scalar_fma; // the same source compiled for the fma instruction
 extern const gg_kernels gg_kernels_avx2;
 extern const gg_kernels gg_kernels_avx512;
+extern const gg_kernels gg_kernels_amx; // AVX-512's kernels with the product on tiles
+
+// amx.c, for its table, which stands beside that of AVX-512. Threads need the operating system's
+// permission for tiles, which gg_kernels_get asks for.
+void gg_amx_matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qrows *a, size_t rows,
+                     float *y, size_t ldy);
+size_t gg_amx_multiply_adds(size_t steps, uint32_t *seed);
 
 // exp(x) = 2^n * e^r, n = round(x / ln 2), e^r by a polynomial of degree 7 (Cephes).
 #define GG_EXP_MIN    (-104.0f) // e^-104 rounds to 0
