@@ -31,7 +31,7 @@ static void print_usage(FILE *stream)
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(stream, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("\n`gorgon COMMAND --help` explains a command with examples.\n"
-          "GORGON_CPU=scalar|avx2|avx512|amx lowers the CPU level.\n",
+          "GORGON_CPU=scalar|avx2|avxvnni|avx512|amx lowers the CPU level.\n",
           stream);
 }
 

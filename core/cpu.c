@@ -21,7 +21,7 @@ enum {
 };
 
 typedef struct features {
-    bool fma, avx2, avx512;
+    bool fma, avx2, avxvnni, avx512;
     bool amx; // permission apart
 } features;
 
@@ -56,6 +56,7 @@ static features detect(void)
                has(b, 30) && has(b, 31) && has(c, 11);
     // TILE, INT8
     f.amx = f.avx512 && (xcr0 & XCR0_AMX) == XCR0_AMX && has(d, 24) && has(d, 25);
+    f.avxvnni = f.avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 4);
     return f;
 }
 
@@ -70,34 +71,27 @@ static bool may_use_tiles(void)
 #endif
 }
 
-gg_level gg_cpu_level(void)
-{
-    const features f = detect();
-    if (f.amx && may_use_tiles())
-        return GG_LEVEL_AMX;
-    return f.avx512 ? GG_LEVEL_AVX512 : f.avx2 ? GG_LEVEL_AVX2 : GG_LEVEL_SCALAR;
-}
-
 const gg_kernels *gg_kernels_get(gg_level level)
 {
     const features f = detect();
-    if (level == GG_LEVEL_AMX)
-        return f.amx && may_use_tiles() ? &gg_kernels_amx : NULL;
-    if (level == GG_LEVEL_AVX512)
-        return f.avx512 ? &gg_kernels_avx512 : NULL;
-    if (level == GG_LEVEL_AVX2)
-        return f.avx2 ? &gg_kernels_avx2 : NULL;
-    if (level == GG_LEVEL_SCALAR)
+    switch (level) {
+    case GG_LEVEL_SCALAR:
         return f.fma ? &gg_kernels_scalar_fma : &gg_kernels_scalar;
+    case GG_LEVEL_AVX2:
+        return f.avx2 ? &gg_kernels_avx2 : NULL;
+    case GG_LEVEL_AVXVNNI:
+        return f.avxvnni ? &gg_kernels_avxvnni : NULL;
+    case GG_LEVEL_AVX512:
+        return f.avx512 ? &gg_kernels_avx512 : NULL;
+    case GG_LEVEL_AMX:
+        return f.amx && may_use_tiles() ? &gg_kernels_amx : NULL;
+    case GG_LEVEL_COUNT:
+        break;
+    }
     return NULL;
 }
 
 #else
-
-gg_level gg_cpu_level(void)
-{
-    return GG_LEVEL_SCALAR;
-}
 
 const gg_kernels *gg_kernels_get(gg_level level)
 {
@@ -106,9 +100,17 @@ const gg_kernels *gg_kernels_get(gg_level level)
 
 #endif
 
+gg_level gg_cpu_level(void)
+{
+    gg_level level = GG_LEVEL_COUNT - 1;
+    while (!gg_kernels_get(level))
+        level--;
+    return level;
+}
+
 gorgon_status gg_level_parse(const char *word, gg_level *out, gorgon_error *err)
 {
-    static const char *const words[GG_LEVEL_COUNT] = {"scalar", "avx2", "avx512", "amx"};
+    static const char *const words[GG_LEVEL_COUNT] = {"scalar", "avx2", "avxvnni", "avx512", "amx"};
     for (size_t i = 0; i < GG_LEVEL_COUNT; i++) {
         if (strcmp(word, words[i]) == 0) {
             *out = (gg_level)i;
@@ -116,5 +118,5 @@ gorgon_status gg_level_parse(const char *word, gg_level *out, gorgon_error *err)
         }
     }
     return gg_fail(err, GORGON_ERROR_ARGUMENT,
-                   "CPU level: expected scalar, avx2, avx512 or amx, got '%.40s'", word);
+                   "CPU level: expected scalar, avx2, avxvnni, avx512 or amx, got '%.40s'", word);
 }

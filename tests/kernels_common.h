@@ -22,7 +22,12 @@ extern const gg_kernels gg_kernels_scalar;
 // The n-th level this CPU has, NULL beyond the last.
 static inline const gg_kernels *test_level(size_t n)
 {
-    return n < GG_LEVEL_COUNT ? gg_kernels_get((gg_level)n) : NULL;
+    for (size_t l = 0; l < GG_LEVEL_COUNT; l++) {
+        const gg_kernels *k = gg_kernels_get((gg_level)l);
+        if (k && n-- == 0)
+            return k;
+    }
+    return NULL;
 }
 
 enum {

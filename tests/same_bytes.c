@@ -1,11 +1,12 @@
 // The promise, checked: text, ids and the bits of the logits behind every token are those of plain
 // decoding for every proposer, tree, thread count, CPU level and temperature.
 //
-//   same_bytes MODEL HEADS|- PROMPTS.jsonl full|pairs|brief [N_PROMPTS] [N_TOKENS] [K/N]
+//   same_bytes MODEL HEADS|- PROMPTS.jsonl full|pairs|brief [N_PROMPTS] [N_TOKENS] [K/N] [LEVELS]
 //
 // full: the whole product; pairs: every pair of settings at least once; brief: pairs on few
-// prompts, for every ctest. K/N: every Nth setting from the Kth on, to share the work out. Prompts
-// are {"turns":[..]} lines, through the chat template. Exit 1 on a difference.
+// prompts, for every ctest. K/N: every Nth setting from the Kth on, to share the work out. LEVELS:
+// a list such as avx2,amx (default: all that this CPU has). Prompts are {"turns":[..]} lines,
+// through the chat template. Exit 1 on a difference.
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,7 +22,6 @@ typedef enum factor { PROPOSE, TREE, THREADS, LEVEL, TEMPERATURE } factor;
 
 static const char *const proposers[] = {"", "lookup", "heads", "heads,lookup"};
 static const char *const trees[] = {"4", "16", "64", "auto"};
-static const char *const levels[] = {"avx2", "avx512", "amx", "scalar"};
 
 typedef struct setting {
     size_t value[FACTORS];
@@ -42,6 +42,8 @@ typedef struct check {
     size_t n_prompts, n_tokens;
     output expected[2][MAX_PROMPTS]; // per temperature
     size_t compared, differing, passes, tokens;
+    const char *levels[GG_LEVEL_COUNT + 1]; // those that are compared, then scalar
+    size_t n_levels;
     size_t part, n_parts, n_settings;
 } check;
 
@@ -149,7 +151,7 @@ static void run_setting(check *c, const setting *s, size_t n_prompts)
 {
     if (c->n_settings++ % c->n_parts != c->part)
         return;
-    const char *level = levels[s->value[LEVEL]];
+    const char *level = c->levels[s->value[LEVEL]];
     gorgon_engine *engine = open_engine(c, s->value[THREADS] + 1, level);
     gorgon_decoder *decoder =
         open_decoder(c, engine, proposers[s->value[PROPOSE]], trees[s->value[TREE]]);
@@ -163,7 +165,7 @@ static void run_setting(check *c, const setting *s, size_t n_prompts)
         }
         free(got.text);
     }
-    printf("%-4s propose %-12s tree %-4s threads %zu %-6s T %.1f: %zu prompts, %.2f tokens per "
+    printf("%-4s propose %-12s tree %-4s threads %zu %-7s T %.1f: %zu prompts, %.2f tokens per "
            "pass\n",
            differing ? "FAIL" : "ok",
            proposers[s->value[PROPOSE]][0] ? proposers[s->value[PROPOSE]] : "(none)",
@@ -203,10 +205,7 @@ static setting setting_at(size_t index, const size_t counts[FACTORS])
 
 static void run_all(check *c, const char *mode)
 {
-    size_t n_levels = 0, counts[FACTORS] = {c->heads ? 4 : 2, 4, 2, 0, 2};
-    while (n_levels < GG_LEVEL_COUNT - 1 && gg_kernels_get((gg_level)(n_levels + 1)))
-        n_levels++;
-    counts[LEVEL] = n_levels ? n_levels : 1;
+    size_t counts[FACTORS] = {c->heads ? 4 : 2, 4, 2, c->n_levels, 2};
     size_t total = counts[0] * counts[1] * counts[2] * counts[3] * counts[4];
     bool seen[FACTORS][FACTORS][MAX_VALUES][MAX_VALUES] = {{{{false}}}};
     for (size_t i = 0; strcmp(mode, "full") == 0 && i < total; i++) {
@@ -250,10 +249,34 @@ static void run_scalar(check *c)
     c->n_prompts = 1;
     make_expected(c);
     c->n_prompts = n_prompts;
-    setting scalar = {{c->heads ? 3 : 1, 1, 1, GG_LEVEL_COUNT - 1, 0}};
+    setting scalar = {{c->heads ? 3 : 1, 1, 1, c->n_levels, 0}};
     run_setting(c, &scalar, 1);
     scalar.value[TEMPERATURE] = 1;
     run_setting(c, &scalar, 1);
+}
+
+// True when the comma-separated list names `word`.
+static bool lists(const char *list, const char *word)
+{
+    for (size_t n; *list; list += n + (list[n] == ',')) {
+        n = strcspn(list, ",");
+        if (n == strlen(word) && strncmp(list, word, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+// Levels above scalar that the CPU has and the list, if any, names; scalar itself without them.
+static void choose_levels(check *c, const char *list)
+{
+    for (size_t l = GG_LEVEL_SCALAR + 1; l < GG_LEVEL_COUNT; l++) {
+        const gg_kernels *k = gg_kernels_get((gg_level)l);
+        if (k && (!list || lists(list, k->name)))
+            c->levels[c->n_levels++] = k->name;
+    }
+    if (c->n_levels == 0)
+        c->levels[c->n_levels++] = "scalar";
+    c->levels[c->n_levels] = "scalar";
 }
 
 // At most `limit` prompts (0 = all) of at most `longest` tokens.
@@ -320,6 +343,7 @@ int main(int argc, char **argv)
         (gorgon_heads_open(argv[2], &c.heads, &err) != GORGON_OK ||
          gorgon_heads_check(c.heads, c.model, NULL, &err) != GORGON_OK))
         die(&err);
+    choose_levels(&c, argc > 8 ? argv[8] : NULL);
     c.n_parts = 1;
     if (argc > 7 && (sscanf(argv[7], "%zu/%zu", &c.part, &c.n_parts) != 2 || c.part-- == 0 ||
                      c.part >= c.n_parts)) {

@@ -1,5 +1,6 @@
 // AVX2 kernels (+ FMA, F16C): the quantised product; everything else is vector_*.h. A group of
 // four inputs of 8 outputs is one vpmaddubsw, unsigned weight bytes times the row's signed ones.
+// Compiled once more for CPUs with AVX-VNNI (avxvnni.c), where it is one vpdpbusd.
 #include "kernels/simd_avx2.h" // the lanes in terms of which the others are written
 
 #include "kernels/vector_attend.h"
@@ -39,6 +40,33 @@ INLINE __m256 load_half8(const uint8_t *p)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)(const void *)p));
 }
 
+// Integer dots of outputs 8 * half .. + 7 of a block: the only thing that a new weight type adds.
+// Weights are taken as unsigned bytes; what the sums start from makes up for it.
+#ifdef __AVXVNNI__
+INLINE void dot_block(const gg_dtype type, const size_t rows, const uint8_t *block, size_t half,
+                      const q_rows *a, size_t b, __m256i *isum)
+{
+    const int zero = type == GG_Q8_0 ? 128 : type == GG_Q4_0 ? 8 : 0;
+    const int8_t *x = a->q + b * GG_BLOCK;
+    const size_t ldx = a->n_blocks * GG_BLOCK;
+    UNROLL
+    for (size_t r = 0; r < rows; r++)
+        isum[r] = _mm256_set1_epi32(zero ? -zero * a->sum[r * a->n_blocks + b] : 0);
+    const uint8_t *raw = block + (type == GG_Q4_1 ? 64 : 32) + 32 * half;
+    UNROLL
+    for (size_t g = 0; g < GROUPS; g++) {
+        const size_t line = type == GG_Q8_0 ? g : g % 4;
+        __m256i w = load_i256(raw + 64 * line);
+        if (type == GG_Q8_0)
+            w = _mm256_xor_si256(w, _mm256_set1_epi8((char)-128));
+        else
+            w = _mm256_and_si256(g < 4 ? w : _mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+        UNROLL
+        for (size_t r = 0; r < rows; r++)
+            isum[r] = _mm256_dpbusd_avx_epi32(isum[r], w, broadcast4(x + r * ldx + 4 * g));
+    }
+}
+#else
 // Integer dots of 8 outputs with `rows` rows, nibbles: the sum over all 8 groups fits in 16 bits
 // (15 * 127 * 2 * 8 = 30480).
 INLINE void dot_nibbles(const size_t rows, const uint8_t *raw, const int8_t *x, size_t ldx,
@@ -81,7 +109,6 @@ INLINE void dot_bytes(const size_t rows, const uint8_t *raw, const int8_t *x, si
     }
 }
 
-// Integer dots of outputs 8 * half .. + 7 of a block: the only thing that a new weight type adds.
 INLINE void dot_block(const gg_dtype type, const size_t rows, const uint8_t *block, size_t half,
                       const q_rows *a, size_t b, __m256i *isum)
 {
@@ -98,6 +125,7 @@ INLINE void dot_block(const gg_dtype type, const size_t rows, const uint8_t *blo
     for (size_t r = 0; r < rows; r++)
         isum[r] = _mm256_sub_epi32(isum[r], _mm256_set1_epi32(8 * a->sum[r * a->n_blocks + b]));
 }
+#endif
 
 // A hint: the address may lie beyond the matrix.
 INLINE void prefetch(const uint8_t *p, size_t offset)
@@ -201,17 +229,27 @@ static size_t multiply_adds(size_t steps, uint32_t *seed)
     const __m256i x = _mm256_set1_epi32((int)*seed);
     UNROLL for (int c = 0; c < CHAINS; c++) acc[c] = _mm256_set1_epi32(c + 1);
     for (size_t i = 0; i < steps; i++) {
-        UNROLL for (int c = 0; c < CHAINS; c++) acc[c] =
-            _mm256_add_epi16(acc[c], _mm256_maddubs_epi16(acc[c], x));
+        UNROLL for (int c = 0; c < CHAINS; c++)
+#ifdef __AVXVNNI__
+            acc[c] = _mm256_dpbusd_avx_epi32(acc[c], x, x);
+#else
+            acc[c] = _mm256_add_epi16(acc[c], _mm256_maddubs_epi16(acc[c], x));
+#endif
     }
     UNROLL for (int c = 1; c < CHAINS; c++) acc[0] = _mm256_xor_si256(acc[0], acc[c]);
     *seed ^= (uint32_t)_mm256_cvtsi256_si32(acc[0]);
     return steps * CHAINS * LANES;
 }
 
+#ifdef __AVXVNNI__
+const gg_kernels gg_kernels_avxvnni = {
+    .level = GG_LEVEL_AVXVNNI,
+    .name = "avxvnni",
+#else
 const gg_kernels gg_kernels_avx2 = {
     .level = GG_LEVEL_AVX2,
     .name = "avx2",
+#endif
     .quantize = quantize,
     .matmul_q = matmul_q,
     .matmul_f = matmul_f,

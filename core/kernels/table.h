@@ -11,6 +11,7 @@
 extern const gg_kernels gg_kernels_scalar;     // baseline flags, fma in software
 extern const gg_kernels gg_kernels_scalar_fma; // the same source compiled for the fma instruction
 extern const gg_kernels gg_kernels_avx2;
+extern const gg_kernels gg_kernels_avxvnni; // the same source with the int8 dot product
 extern const gg_kernels gg_kernels_avx512;
 extern const gg_kernels gg_kernels_amx; // AVX-512's kernels with the product on tiles
 

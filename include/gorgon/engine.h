@@ -20,7 +20,7 @@ typedef enum gorgon_activations {
 
 typedef struct gorgon_engine_options {
     size_t threads;                 // 0 = all processors
-    const char *cpu_level;          // "scalar", "avx2", "avx512", "amx"; NULL = best
+    const char *cpu_level;          // "scalar", "avx2", "avxvnni", "avx512", "amx"; NULL = best
     gorgon_activations activations; // default INT8
     size_t context;                 // positions per sequence; 0 = the model's trained context
     size_t kv_positions;            // positions of all sequences together; 0 = context

@@ -94,17 +94,19 @@ typedef struct gg_attend {
 } gg_attend;
 size_t gg_attend_scratch(size_t group, size_t head_dim);
 
+// In order of preference. A CPU may lack one of the middle: AVX-512 came without AVX-VNNI.
 typedef enum gg_level {
-    GG_LEVEL_SCALAR = 0,
-    GG_LEVEL_AVX2 = 1,   // AVX2, FMA, F16C
-    GG_LEVEL_AVX512 = 2, // AVX-512 F, BW, VL, DQ, VNNI
-    GG_LEVEL_AMX = 3,    // AVX512 and int8 tiles (AMX-TILE, AMX-INT8)
+    GG_LEVEL_SCALAR,
+    GG_LEVEL_AVX2,    // AVX2, FMA, F16C
+    GG_LEVEL_AVXVNNI, // and AVX-VNNI
+    GG_LEVEL_AVX512,  // AVX-512 F, BW, VL, DQ, VNNI
+    GG_LEVEL_AMX,     // and int8 tiles (AMX-TILE, AMX-INT8)
     GG_LEVEL_COUNT
 } gg_level;
 
 typedef struct gg_kernels {
     gg_level level;
-    const char *name; // "scalar", "avx2", "avx512", "amx"
+    const char *name; // "scalar", "avx2", "avxvnni", "avx512", "amx"
 
     // Row r of x (x + r * ldx, n_in floats) to row r of out, for `rows` rows.
     void (*quantize)(const float *x, size_t ldx, size_t rows, const gg_qrows *out);
@@ -147,7 +149,7 @@ typedef struct gg_kernels {
 gg_level gg_cpu_level(void);
 // The table of a level, NULL when this build or CPU lacks it; asks for permission likewise.
 const gg_kernels *gg_kernels_get(gg_level level);
-// "scalar", "avx2", "avx512", "amx" to a level; error names the accepted words.
+// Such a name to a level; error names the accepted words.
 gorgon_status gg_level_parse(const char *word, gg_level *out, gorgon_error *err);
 
 // The k largest of x[n], descending, ties by lower index; returns how many (min(k, n)).

@@ -1,0 +1,3 @@
+// The AVX2 kernels once more, compiled with the int8 dot product of 256 bits (flags in
+// core/CMakeLists.txt), for CPUs that have it without AVX-512.
+#include "kernels/avx2.c"
