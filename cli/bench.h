@@ -55,6 +55,8 @@ double bench_speedup(const bench_group *group);
 
 json_t *bench_json(const cli_session *session, const cli_common *common,
                    const bench_result *result);
+// The curve of the pass against both limits as an SVG file; false after a message.
+bool bench_plot(const cli_session *session, const char *path, const bench_result *result);
 void bench_print(const cli_session *session, const cli_common *common, const bench_result *result);
 
 #endif

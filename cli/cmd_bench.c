@@ -5,7 +5,7 @@
 #include "bench.h"
 
 typedef struct bench_flags {
-    const char *prompts;
+    const char *prompts, *plot;
     size_t limit, repeat;
     bool raw;
 } bench_flags;
@@ -238,7 +238,11 @@ static bool bench(bench_run *run, const cli_common *common, const char *path)
         positions = LEAST_POSITIONS;
     if (!cli_open_engine(s, common, 1, positions) || !open_decoders(run, common))
         return false;
-    if (!bench_measure(s, path, &run->result) || cli_interrupted() || !run_all(run))
+    if (!bench_measure(s, path, &run->result) || cli_interrupted())
+        return false;
+    if (run->flags->plot && !bench_plot(s, run->flags->plot, &run->result))
+        return false;
+    if (!run_all(run))
         return false;
     if (common->json)
         return cli_print_json(bench_json(s, common, &run->result));
@@ -268,6 +272,8 @@ int cmd_bench(int argc, char **argv)
                    "prompts as `batch` reads them (default: bench/prompts.jsonl)");
     cli_add_size(&spec, "limit", 0, &flags.limit, 0, 1 << 20, "only the first N of each task");
     cli_add_size(&spec, "repeat", 0, &flags.repeat, 1, 1000, "times that every prompt is run");
+    cli_add_string(&spec, "plot", 0, &flags.plot, "FILE.svg",
+                   "draw the cost of a pass against the machine's limits");
     cli_add_flag(&spec, "raw", &flags.raw, "prompts as plain text, not through the chat template");
     cli_add_sampling_flags(&spec, &common);
     cli_add_decode_flags(&spec, &common);
@@ -279,7 +285,8 @@ int cmd_bench(int argc, char **argv)
     cli_session session = {0};
     bench_run run = {.session = &session, .flags = &flags};
     run.result.differing = json_array();
-    bool good = bench(&run, &common, path), same_output = run.result.all.same_output;
+    bool good = (!flags.plot || cli_check_output(flags.plot)) && bench(&run, &common, path);
+    bool same_output = run.result.all.same_output;
     gorgon_decoder_free(run.plain);
     cli_close(&session);
     cli_prompts_clear(&run.prompts);

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 GORGON, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 MODEL = os.path.join(SOURCE, "models", "tiny", "tiny.gguf")
@@ -386,11 +387,18 @@ class Bench(Case):
 
     def test_table(self):
         path = self.lines("in", [{"prompt": "Tell me of a bee.", "temp": 0.8}])
-        text = self.call("bench", MODEL, "--prompts", path, "-n", "8", "--raw").stdout.decode()
+        plot = self.path("cost.svg")
+        text = self.call("bench", MODEL, "--prompts", path, "-n", "8", "--raw", "--plot",
+                         plot).stdout.decode()
+        points = xml.etree.ElementTree.parse(plot).iter("{http://www.w3.org/2000/svg}circle")
+        self.assertEqual(len(list(points)), 7)
         self.assertIn("same output: yes", text)
 
     def test_no_prompts(self):
         self.refused("bench", MODEL, about="bench/prompts.jsonl")
+        path = self.lines("in", [{"prompt": "Tell me of a bee."}])
+        self.refused("bench", MODEL, "--prompts", path, "--plot", self.path("no/cost.svg"),
+                     about="no/cost.svg")
 
 
 # Training is the same work at every level; the scalar kernels would take minutes for it.
