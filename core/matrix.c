@@ -83,11 +83,12 @@ gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matr
         return gg_fail(err, GORGON_ERROR_MEMORY, "weight matrix [%zu, %zu]: size overflows", n_out,
                        n_in);
     tile_bytes = tile_bytes / 64 * 64;
-    uint8_t *tiles = gg_alloc(n_tiles, tile_bytes);
+    uint8_t *tiles = gg_alloc_uninit(n_tiles, tile_bytes);
     if (!tiles)
         return gg_fail(err, GORGON_ERROR_MEMORY,
                        "weight matrix [%zu, %zu] %s: cannot allocate %zu x %zu bytes", n_out, n_in,
                        l->name, n_tiles, tile_bytes);
+    memset(tiles + (n_tiles - 1) * tile_bytes, 0, tile_bytes); // outputs that do not exist
     *w = (gg_matrix){type, n_out, n_in, tile_bytes, tiles};
     return GORGON_OK;
 }

@@ -48,8 +48,8 @@ size_t gg_dtype_row_bytes(gg_dtype type, size_t n_in);
 const char *gg_dtype_name(gg_dtype type); // "Q4_1", ... or NULL when the type is unknown
 bool gg_dtype_is_quantized(gg_dtype type);
 
-// Allocates w->tiles for a matrix of this geometry, zeroed. Error: GORGON_ERROR_MEMORY,
-// GORGON_ERROR_UNSUPPORTED.
+// Allocates w->tiles for a matrix of this geometry; every row has to be packed (memory is first
+// touched by the thread that does it). Error: GORGON_ERROR_MEMORY, GORGON_ERROR_UNSUPPORTED.
 gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
                                gorgon_error *err);
 // Packs row `out` (GGUF's row layout, gg_dtype_row_bytes(type, n_in) bytes at src). Rows may be
