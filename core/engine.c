@@ -142,7 +142,7 @@ static bool take_workspace(gorgon_engine *e)
            take(e, &e->up, n * g->d_ff, sizeof *e->up) &&
            take(e, &e->product, n * g->d_model, sizeof *e->product) &&
            take(e, &e->hidden, n * g->d_model, sizeof *e->hidden) &&
-           take(e, &e->logits, e->max_logit_rows * g->n_vocab, sizeof *e->logits) &&
+           take(e, &e->logits, (e->max_logit_rows + 1) * g->n_vocab, sizeof *e->logits) &&
            take(e, &e->slot_k, g->n_layers * g->n_kv_heads * e->slot_tiles * tile,
                 e->pool.element) &&
            take(e, &e->slot_v, g->n_layers * n * kv_width, e->pool.element) &&

@@ -63,7 +63,7 @@ struct gorgon_engine {
     float *gate, *up;         // [max_rows][d_ff]
     float *product;           // [max_rows][d_model] what o and down give before the residual add
     float *hidden;            // [max_rows][d_model]
-    float *logits;            // [max_logit_rows][n_vocab]
+    float *logits;            // [max_logit_rows + 1][n_vocab], the last for single tokens
     uint8_t *slot_k;          // [n_layers][n_kv_heads][slot_tiles][head_dim][16] elements
     uint8_t *slot_v;          // [n_layers][max_rows][n_kv_heads * head_dim] elements
     size_t slot_tiles;        // ceil(max_rows / 16)

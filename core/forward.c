@@ -349,30 +349,37 @@ static void feed_forward_block(const worker *w, size_t l, const gg_layer *layer)
     tap(w, l, "residual", e->x, w->g->d_model);
 }
 
+// Logits of the batch's logit rows from number `first` on.
+static void compute_logits(const worker *w, size_t first)
+{
+    gorgon_engine *e = w->e;
+    const gg_batch *b = &e->batch;
+    size_t d = w->g->d_model, begin, end;
+    worker logit_rows = *w;
+    logit_rows.n_rows = b->n_logit_rows - first;
+    input in = normed(w, d);
+    share_rows(&logit_rows, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        memcpy(in.x + i * d, e->hidden + b->logit_rows[first + i] * d, d * sizeof *in.x);
+        quantize_part(w, &in, i, 0, d);
+    }
+    barrier(w);
+    product head = {gg_model_output(e->model), e->logits + first * w->g->n_vocab, w->g->n_vocab};
+    products(&logit_rows, &head, 1, &in);
+}
+
 static void output_head(const worker *w)
 {
     gorgon_engine *e = w->e;
-    gg_batch *b = &e->batch;
     size_t d = w->g->d_model, begin, end;
     share_rows(w, &begin, &end);
     for (size_t r = begin; r < end; r++)
         e->kernels->rms_norm(e->x + r * d, gg_model_output_norm(e->model), w->g->norm_eps, d,
                              e->hidden + r * d);
     barrier(w);
-    tap(w, b->layer_end, "hidden", e->hidden, d);
-    if (b->n_logit_rows == 0)
-        return;
-    gg_team_share(b->n_logit_rows, 1, w->thread, w->n_threads, &begin, &end);
-    input in = normed(w, d);
-    for (size_t i = begin; i < end; i++) {
-        memcpy(in.x + i * d, e->hidden + b->logit_rows[i] * d, d * sizeof *in.x);
-        quantize_part(w, &in, i, 0, d);
-    }
-    barrier(w);
-    worker logit_rows = *w;
-    logit_rows.n_rows = b->n_logit_rows;
-    product head = {gg_model_output(e->model), e->logits, w->g->n_vocab};
-    products(&logit_rows, &head, 1, &in);
+    tap(w, e->batch.layer_end, "hidden", e->hidden, d);
+    if (e->batch.n_logit_rows > 0)
+        compute_logits(w, 0);
 }
 
 static void embed_rows(const worker *w, const float *residual)
@@ -429,6 +436,17 @@ static void lay_chain(gg_batch *b, size_t r)
     b->n_chains = begin + count + 1;
 }
 
+static gorgon_status want_logits(gorgon_engine *e, size_t row, gorgon_error *err)
+{
+    gg_batch *b = &e->batch;
+    if (b->n_logit_rows == e->max_logit_rows)
+        return gg_fail(err, GORGON_ERROR_LIMIT, "more than %zu rows want logits",
+                       e->max_logit_rows);
+    b->logit_index[row] = (int32_t)b->n_logit_rows;
+    b->logit_rows[b->n_logit_rows++] = (uint32_t)row;
+    return GORGON_OK;
+}
+
 static gorgon_status lay_row(gorgon_engine *e, const gorgon_row *row, size_t r, gorgon_error *err)
 {
     gg_batch *b = &e->batch;
@@ -452,15 +470,8 @@ static gorgon_status lay_row(gorgon_engine *e, const gorgon_row *row, size_t r, 
     b->rows[r] = *row;
     b->position[r] = (uint32_t)position;
     b->logit_index[r] = -1;
-    if (row->outputs & GORGON_WANT_LOGITS) {
-        if (b->n_logit_rows == e->max_logit_rows)
-            return gg_fail(err, GORGON_ERROR_LIMIT, "more than %zu rows want logits",
-                           e->max_logit_rows);
-        b->logit_index[r] = (int32_t)b->n_logit_rows;
-        b->logit_rows[b->n_logit_rows++] = (uint32_t)r;
-    }
     lay_chain(b, r);
-    return GORGON_OK;
+    return row->outputs & GORGON_WANT_LOGITS ? want_logits(e, r, err) : GORGON_OK;
 }
 
 gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, gorgon_error *err)
@@ -492,6 +503,54 @@ gorgon_status gorgon_engine_pass(gorgon_engine *engine, const gorgon_row *rows, 
 {
     gg_pass pass = {rows, n_rows, 0, gg_model_geometry(engine->model)->n_layers, NULL};
     return gg_engine_pass_range(engine, &pass, err);
+}
+
+typedef struct logits_job {
+    gorgon_engine *engine;
+    size_t first;
+} logits_job;
+
+static void logits_on_thread(void *context, size_t thread, size_t n_threads)
+{
+    const logits_job *job = context;
+    gorgon_engine *e = job->engine;
+    worker w = {e, gg_model_geometry(e->model), thread, n_threads, e->batch.n_rows};
+    compute_logits(&w, job->first);
+}
+
+gorgon_status gg_engine_add_logits(gorgon_engine *engine, const uint32_t *rows, size_t n,
+                                   gorgon_error *err)
+{
+    gg_batch *b = &engine->batch;
+    logits_job job = {engine, b->n_logit_rows};
+    for (size_t i = 0; i < n; i++) {
+        gorgon_status status = GORGON_OK;
+        if (b->logit_index[rows[i]] < 0)
+            status = want_logits(engine, rows[i], err);
+        if (status != GORGON_OK)
+            return status;
+    }
+    if (b->n_logit_rows > job.first)
+        gg_team_run(engine->team, logits_on_thread, &job);
+    return GORGON_OK;
+}
+
+void gg_engine_token_logits(gorgon_engine *engine, size_t row, const gorgon_token *tokens, size_t n,
+                            float *logits)
+{
+    const gg_geometry *g = gg_model_geometry(engine->model);
+    worker w = {engine, g, 0, 1, 1};
+    input in = normed(&w, g->d_model);
+    memcpy(in.x, engine->hidden + row * g->d_model, g->d_model * sizeof *in.x);
+    quantize_part(&w, &in, 0, 0, g->d_model);
+    // The row beyond those for passes: a tile of outputs lands where it would in a whole row.
+    float *spare = engine->logits + engine->max_logit_rows * g->n_vocab;
+    product p = {gg_model_output(engine->model), spare, g->n_vocab};
+    for (size_t i = 0; i < n; i++) {
+        size_t tile = (size_t)tokens[i] / GG_TILE;
+        multiply(&w, &p, tile, tile + 1, &in);
+        logits[i] = spare[tokens[i]];
+    }
 }
 
 typedef struct linear_job {

@@ -89,14 +89,21 @@ Test(same_bytes, static_tree_file)
 Test(same_bytes, truncated_sampling)
 {
     gorgon_model *model = open_tiny();
+    scratch files = scratch_create();
+    gorgon_heads *heads = random_heads(model, &files);
     size_t n;
     gorgon_token *ids = encode(model, prompts[0], &n);
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < 6; k++) {
         gorgon_request q = request_of(ids, n, 48, 1.1f);
-        q.sampling.top_k = k == 0 ? 5 : 0;
-        q.sampling.top_p = k == 1 ? 0.8f : 1.0f;
-        q.sampling.min_p = k == 2 ? 0.1f : 0.0f;
-        const setup off = {0}, tree = {.propose = "lookup", .tree = "16"};
+        q.sampling.top_k = k % 3 == 0 ? 2 : 0;
+        q.sampling.top_p = k % 3 == 1 ? 0.8f : 1.0f;
+        q.sampling.min_p = k % 3 == 2 ? 0.1f : 0.0f;
+        // Bushy trees: the child that wins with its noise may be one that truncation forbids, and
+        // the walk then leaves the rows that got their logits first.
+        const setup off = {0}, tree = {.propose = k < 3 ? "lookup" : "heads,lookup",
+                                       .tree = k < 3 ? "16" : "64",
+                                       .threads = 2,
+                                       .heads = heads};
         rig a = rig_create(model, &off), b = rig_create(model, &tree);
         run_one(&a, &q, &plain);
         run_one(&b, &q, &other);
@@ -105,6 +112,8 @@ Test(same_bytes, truncated_sampling)
         rig_free(&b);
     }
     gorgon_free(ids);
+    gorgon_heads_free(heads);
+    scratch_remove(&files);
     gorgon_model_free(model);
 }
 

@@ -123,6 +123,39 @@ Test(forward, equals_independent_software)
     json_decref(golden);
 }
 
+Test(forward, logits_asked_for_later_have_the_same_bits)
+{
+    static const gorgon_activations modes[] = {GORGON_ACTIVATIONS_INT8, GORGON_ACTIVATIONS_F32};
+    static const uint32_t first[] = {7, 2, 11}, second[] = {0, 7, 12};
+    const gorgon_token tokens[] = {3, 644, 17, 16, 15};
+    for (size_t m = 0; m < 2; m++) {
+        gorgon_engine *engine = make_engine(3, NULL, modes[m]);
+        float *expected = logits_by_chunks(engine, 13, 13);
+        gorgon_sequence *s = make_sequence(engine);
+        gorgon_row rows[13];
+        for (size_t i = 0; i < 13; i++)
+            rows[i] = (gorgon_row){s, text[i], (int32_t)i - 1, i == 11 ? GORGON_WANT_LOGITS : 0};
+        cr_assert_eq(gorgon_engine_pass(engine, rows, 13, NULL), GORGON_OK);
+        float one[5];
+        gg_engine_token_logits(engine, 9, tokens, 5, one);
+        for (size_t i = 0; i < 5; i++)
+            cr_expect_eq(one[i], expected[9 * 645 + (size_t)tokens[i]]);
+        cr_expect_null(gorgon_engine_logits(engine, 7));
+        cr_assert_eq(gg_engine_add_logits(engine, first, 3, NULL), GORGON_OK);
+        cr_assert_eq(gg_engine_add_logits(engine, second, 3, NULL), GORGON_OK);
+        for (size_t i = 0; i < 13; i++) {
+            const float *got = gorgon_engine_logits(engine, i);
+            bool asked = i == 0 || i == 2 || i == 7 || i == 11 || i == 12;
+            cr_assert_eq(got != NULL, asked);
+            if (got)
+                cr_expect_eq(memcmp(got, expected + i * 645, 645 * sizeof *got), 0, "row %zu", i);
+        }
+        free(expected);
+        gorgon_sequence_free(s);
+        gorgon_engine_free(engine);
+    }
+}
+
 Test(forward, chunks_threads_and_levels_do_not_change_a_bit)
 {
     gorgon_engine *reference = make_engine(1, "scalar", GORGON_ACTIVATIONS_INT8);

@@ -10,6 +10,8 @@ enum {
     PREFIX = 8, // committed positions before the measured rows
     REPEATS = 4,
     MAX_ROWS = 1 << (K - 1),
+    ALL_LOGITS = 8, // rows up to which a tree usually gets the logits of all its rows
+    WALK = 6,       // rows that get them in larger ones: those of the likely walk
 };
 static const double total_budget_s = 0.28;
 static const double knot_budget_s = 0.035;
@@ -96,8 +98,7 @@ static size_t measure_knots(gg_cost *cost, gorgon_engine *engine, gorgon_sequenc
     for (size_t i = 0; i < PREFIX; i++)
         prefix[i] = filler(i, n_vocab);
     for (size_t i = 0; i < MAX_ROWS; i++)
-        rows[i] =
-            (gorgon_row){scratch, filler(PREFIX + i, n_vocab), (int32_t)i - 1, GORGON_WANT_LOGITS};
+        rows[i] = (gorgon_row){scratch, filler(PREFIX + i, n_vocab), (int32_t)i - 1, 0};
     size_t last_row = 0;
     double begin = gg_now();
     if (gorgon_engine_prefill(engine, scratch, prefix, PREFIX, &last_row, NULL) != GORGON_OK)
@@ -109,6 +110,8 @@ static size_t measure_knots(gg_cost *cost, gorgon_engine *engine, gorgon_sequenc
             n <= gorgon_engine_max_logit_rows(engine) && n <= gorgon_engine_max_rows(engine);
         if (!fits || (k > 0 && used + 3.2 * cost->base_s[k - 1] > total_budget_s))
             return k;
+        for (size_t i = 0; i < n; i++)
+            rows[i].outputs = n <= ALL_LOGITS || i < WALK ? GORGON_WANT_LOGITS : 0;
         cost->base_s[k] = time_rows(engine, rows, n, knot_budget_s);
         if (cost->base_s[k] <= 0.0)
             return k;

@@ -171,14 +171,25 @@ static void lay_prompt(gorgon_decoder *d, gg_slot *slot)
     }
 }
 
+// True when the likely walk spares enough rows the product with the output matrix.
+static bool spares_logits(const gg_draft_tree *tree)
+{
+    enum { WORTHWHILE = 4 }; // fewer rows than these cost as little together as one
+    uint16_t deepest = 0;
+    for (size_t i = 0; i < tree->n; i++)
+        deepest = tree->depth[i] > deepest ? tree->depth[i] : deepest;
+    return tree->n >= (size_t)deepest + 1 + WORTHWHILE;
+}
+
 static void lay_tree(gorgon_decoder *d, gg_slot *slot)
 {
     const gg_draft_tree *tree = &slot->tree;
+    uint32_t outputs = spares_logits(tree) ? 0 : GORGON_WANT_LOGITS;
     slot->n_rows = tree->n;
     for (size_t i = 0; i < tree->n; i++) {
         int32_t parent = i == 0 ? GORGON_ROW_ROOT : (int32_t)slot->first_row + tree->parent[i];
         d->rows[d->n_rows++] =
-            (gorgon_row){slot->stream->sequence, tree->token[i], parent, GORGON_WANT_LOGITS};
+            (gorgon_row){slot->stream->sequence, tree->token[i], parent, outputs};
     }
 }
 
@@ -203,46 +214,82 @@ static gorgon_status run_pass(gorgon_decoder *d, step_account *step, gorgon_erro
     return status;
 }
 
-// The target's own tokens for this stream: along its tree, or after the last prompt row.
-static void verify(const gorgon_decoder *d, gg_slot *slot, void *scratch)
+static gg_verify_input verify_input(const gorgon_decoder *d, const gg_slot *slot, void *scratch)
 {
-    double begin = gg_now();
     const gorgon_stream *s = slot->stream;
-    bool last_prompt_row = gorgon_sequence_length(s->sequence) + slot->n_rows == s->n_prompt;
-    slot->verdict.n = 0;
-    if (!slot->prompt || last_prompt_row) {
-        if (slot->prompt)
-            gg_tree_init(&slot->tree, s->tokens[s->n_prompt - 1]);
-        gg_verify_input input = {
-            .engine = d->engine,
-            .tree = &slot->tree,
-            .first_row = slot->prompt ? slot->first_row + slot->n_rows - 1 : slot->first_row,
-            .root_position = slot->prompt ? s->n_prompt - 1 : s->n_tokens - 1,
-            .sampling = &s->request.sampling,
-            .scratch = scratch,
-        };
-        d->rule->verify(&input, &slot->verdict);
-    }
-    slot->verify_s = gg_now() - begin;
+    return (gg_verify_input){
+        .engine = d->engine,
+        .tree = &slot->tree,
+        .first_row = slot->prompt ? slot->first_row + slot->n_rows - 1 : slot->first_row,
+        .root_position = slot->prompt ? s->n_prompt - 1 : s->n_tokens - 1,
+        .sampling = &s->request.sampling,
+        .scratch = scratch,
+    };
 }
 
+// Walks of this pass: along the trees, and from the last rows of prompts. The others have none.
+static void begin_verify(gorgon_decoder *d)
+{
+    for (size_t i = 0; i < d->n_running; i++) {
+        gg_slot *slot = d->running[i];
+        const gorgon_stream *s = slot->stream;
+        bool last = gorgon_sequence_length(s->sequence) + slot->n_rows == s->n_prompt;
+        if (slot->prompt)
+            gg_tree_init(&slot->tree, s->tokens[s->n_prompt - 1]);
+        slot->verdict.n = 0;
+        slot->verdict.missing = !slot->prompt || (slot->n_rows > 0 && last) ? 0 : GG_NO_NODE;
+    }
+}
+
+// The target's own tokens for the streams whose walks are not complete.
 static void verify_on_thread(void *context, size_t thread, size_t n_threads)
 {
     const gorgon_decoder *d = context;
     void *scratch = d->sample_scratch + thread * d->sample_scratch_bytes;
     for (size_t i = thread; i < d->n_running; i += n_threads) {
-        if (d->running[i]->n_rows > 0)
-            verify(d, d->running[i], scratch);
+        gg_slot *slot = d->running[i];
+        if (slot->verdict.missing == GG_NO_NODE)
+            continue;
+        double begin = gg_now();
+        gg_verify_input input = verify_input(d, slot, scratch);
+        d->rule->verify(&input, &slot->verdict);
+        slot->verify_s += gg_now() - begin;
     }
 }
 
-// Streams are verified side by side; one alone is not worth waking the team.
-static void verify_all(gorgon_decoder *d)
+// Rows that the unfinished walks will probably need, to d->chain; returns how many.
+static size_t list_missing(gorgon_decoder *d)
 {
-    if (d->n_running == 1)
-        verify_on_thread(d, 0, 1);
-    else
-        gg_team_run(gg_engine_team(d->engine), verify_on_thread, d);
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_running; i++) {
+        gg_slot *slot = d->running[i];
+        if (slot->verdict.missing == GG_NO_NODE)
+            continue;
+        gg_verify_input input = verify_input(d, slot, NULL);
+        n += gg_likely_walk(&input, (uint32_t)slot->verdict.missing, d->chain + n);
+    }
+    return n;
+}
+
+// Streams are verified side by side; one alone is not worth waking the team. Trees whose rows came
+// without logits get those of a likely walk; a walk that leaves it asks again.
+static gorgon_status verify_all(gorgon_decoder *d, step_account *step, gorgon_error *err)
+{
+    begin_verify(d);
+    for (;;) {
+        if (d->n_running == 1)
+            verify_on_thread(d, 0, 1);
+        else
+            gg_team_run(gg_engine_team(d->engine), verify_on_thread, d);
+        double begin = gg_now();
+        size_t n = list_missing(d);
+        if (n == 0)
+            return GORGON_OK;
+        gorgon_status status = gg_engine_add_logits(d->engine, d->chain, n, err);
+        step->pass_s += gg_now() - begin;
+        if (status != GORGON_OK)
+            return status;
+    }
 }
 
 // Takes the decided tokens into the stream; returns how many rows of the pass become its history.
@@ -423,11 +470,12 @@ gorgon_status gorgon_decoder_step(gorgon_decoder *decoder, size_t *active, gorgo
     propose(decoder, &step);
     lay_rows(decoder);
     gorgon_status status = run_pass(decoder, &step, err);
+    if (status == GORGON_OK)
+        status = verify_all(decoder, &step, err);
     if (status != GORGON_OK) {
         *active = decoder->n_running;
         return status;
     }
-    verify_all(decoder);
     for (size_t i = 0; i < decoder->n_running; i++)
         conclude(decoder, decoder->running[i], &step, err);
     learn(decoder, &step);

@@ -21,14 +21,21 @@ typedef struct gg_verify_input {
 // the walk ended there: every step decides at least one token.
 typedef struct gg_verdict {
     size_t n;
+    int32_t missing; // the node whose logits the walk lacks, or GG_NO_NODE when it is complete
     uint32_t path[GG_MAX_DRAFT_DEPTH + 1];
     gorgon_token decided[GG_MAX_DRAFT_DEPTH + 1];
 } gg_verdict;
 
 typedef struct gg_rule {
     const char *name;
+    // Stops at a node without logits; called again from the root when it has them.
     void (*verify)(const gg_verify_input *input, gg_verdict *verdict);
 } gg_rule;
+
+// The walk from `node` on that is most likely, from child to child by the target's own logits of
+// these alone: their rows of the pass, the node's first. Returns how many.
+size_t gg_likely_walk(const gg_verify_input *input, uint32_t node,
+                      uint32_t rows[GG_MAX_DRAFT_DEPTH + 1]);
 
 // NULL name = "exact". The error lists the rules that exist.
 gorgon_status gg_rule_find(const char *name, const gg_rule **out, gorgon_error *err);

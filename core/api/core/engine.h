@@ -31,4 +31,12 @@ typedef struct gg_pass {
 } gg_pass;
 gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, gorgon_error *err);
 
+// Logits of rows of the last pass that did not ask for them, in one product over the team; the same
+// bits as if they had. Rows that have theirs are passed over. Error: LIMIT (max_logit_rows).
+gorgon_status gg_engine_add_logits(gorgon_engine *engine, const uint32_t *rows, size_t n,
+                                   gorgon_error *err);
+// logits[i] of tokens[i] at one row of the last pass, the same bits. On the calling thread.
+void gg_engine_token_logits(gorgon_engine *engine, size_t row, const gorgon_token *tokens, size_t n,
+                            float *logits);
+
 #endif
