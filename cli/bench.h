@@ -30,11 +30,11 @@ typedef struct bench_table {
 
 typedef struct bench_cost {
     size_t rows;
-    double ms, limit_ms;
+    double ms, limit_ms, attention_limit_ms; // the second is part of the first
 } bench_cost;
 
 typedef struct bench_result {
-    double bandwidth_gb_s, peak_gmac_s;
+    double bandwidth_gb_s, peak_gmac_s, float_peak_gmac_s;
     uint64_t weight_bytes, weight_macs; // read per pass; multiplied per row
     size_t context;                     // positions before the rows of the measured passes
     bench_cost costs[BENCH_COSTS];
@@ -46,8 +46,8 @@ typedef struct bench_result {
     json_t *differing; // ids of the prompts whose outputs differ
 } bench_result;
 
-// Limits of the machine and cost of passes, on an idle engine.
-bool bench_measure(cli_session *session, const char *path, bench_result *result);
+// Limits of the machine and cost of passes after `context` positions, on an idle engine.
+bool bench_measure(cli_session *session, const char *path, size_t context, bench_result *result);
 
 double bench_tokens_per_s(const bench_rate *rate);
 double bench_tokens_per_pass(const bench_rate *rate);

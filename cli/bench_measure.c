@@ -5,7 +5,7 @@
 #include "bench.h"
 #include "gorgon/machine.h"
 
-enum { CONTEXT = 128, MOST_ROWS = 1 << (BENCH_COSTS - 1), REPEATS = 9 };
+enum { MOST_ROWS = 1 << (BENCH_COSTS - 1), REPEATS = 9 };
 
 typedef struct weight_sum {
     uint64_t bytes, macs;
@@ -42,11 +42,22 @@ static bool count_weights(const char *path, bench_result *result)
     return true;
 }
 
-static double limit_ms(const bench_result *r, size_t rows)
+// Every row attends to the context and to its ancestors in the pass, here all rows before it.
+static double attention_ms(const cli_session *s, const bench_result *r, size_t rows)
+{
+    gorgon_model_info info;
+    gorgon_model_describe(s->model, &info);
+    double positions = (double)rows * ((double)r->context + 0.5 * (double)(rows + 1));
+    double width = (double)(info.n_layers * info.n_heads * info.head_dim);
+    return 2.0 * width * positions / (r->float_peak_gmac_s * 1e6);
+}
+
+static bench_cost limits(const cli_session *s, const bench_result *r, size_t rows)
 {
     double read = (double)r->weight_bytes / (r->bandwidth_gb_s * 1e6);
     double work = (double)rows * (double)r->weight_macs / (r->peak_gmac_s * 1e6);
-    return read > work ? read : work;
+    double attention = attention_ms(s, r, rows);
+    return (bench_cost){rows, 0, (read > work ? read : work) + attention, attention};
 }
 
 static int compare(const void *a, const void *b)
@@ -83,31 +94,42 @@ static bool time_passes(cli_session *s, const gorgon_row *rows, bench_result *r)
     return true;
 }
 
-static bool measure_passes(cli_session *s, gorgon_sequence *sequence, bench_result *r)
+// The positions before the measured rows, a few at a time.
+static bool fill_context(cli_session *s, gorgon_sequence *sequence, size_t n)
 {
     gorgon_error err = {0};
-    gorgon_token prefix[CONTEXT];
-    gorgon_row rows[MOST_ROWS];
+    gorgon_token prefix[256];
     size_t n_vocab = gorgon_tokenizer_size(gorgon_model_tokenizer(s->model)), last_row = 0;
+    for (size_t done = 0, part; done < n; done += part) {
+        part = n - done < sizeof prefix / sizeof prefix[0] ? n - done
+                                                           : sizeof prefix / sizeof prefix[0];
+        for (size_t i = 0; i < part; i++)
+            prefix[i] = filler(done + i, n_vocab);
+        if (gorgon_engine_prefill(s->engine, sequence, prefix, part, &last_row, &err) != GORGON_OK)
+            return cli_fail(&err);
+    }
+    return true;
+}
+
+static bool measure_passes(cli_session *s, gorgon_sequence *sequence, size_t wanted,
+                           bench_result *r)
+{
+    gorgon_row rows[MOST_ROWS];
+    size_t n_vocab = gorgon_tokenizer_size(gorgon_model_tokenizer(s->model));
     size_t context = gorgon_engine_context(s->engine);
-    r->context = context > 2 * CONTEXT ? CONTEXT : context / 2;
-    for (size_t i = 0; i < r->context; i++)
-        prefix[i] = filler(i, n_vocab);
+    r->context = context >= wanted + MOST_ROWS ? wanted : context / 2;
     for (size_t i = 0; i < MOST_ROWS; i++)
         rows[i] = (gorgon_row){sequence, filler(r->context + i, n_vocab), (int32_t)i - 1,
                                GORGON_WANT_LOGITS};
     for (size_t i = 0; i < BENCH_COSTS; i++) {
         size_t n = (size_t)1 << i;
         if (n <= context - r->context && n <= gorgon_engine_max_logit_rows(s->engine))
-            r->costs[r->n_costs++] = (bench_cost){n, 0, limit_ms(r, n)};
+            r->costs[r->n_costs++] = limits(s, r, n);
     }
-    if (r->context > 0 && gorgon_engine_prefill(s->engine, sequence, prefix, r->context, &last_row,
-                                                &err) != GORGON_OK)
-        return cli_fail(&err);
-    return time_passes(s, rows, r);
+    return fill_context(s, sequence, r->context) && time_passes(s, rows, r);
 }
 
-bool bench_measure(cli_session *session, const char *path, bench_result *result)
+bool bench_measure(cli_session *session, const char *path, size_t context, bench_result *result)
 {
     gorgon_error err = {0};
     gorgon_sequence *sequence = NULL;
@@ -115,9 +137,10 @@ bool bench_measure(cli_session *session, const char *path, bench_result *result)
         return false;
     if (gorgon_measure_bandwidth(session->engine, &result->bandwidth_gb_s, &err) != GORGON_OK ||
         gorgon_measure_peak(session->engine, &result->peak_gmac_s, &err) != GORGON_OK ||
+        gorgon_measure_float_peak(session->engine, &result->float_peak_gmac_s, &err) != GORGON_OK ||
         gorgon_sequence_create(session->engine, &sequence, &err) != GORGON_OK)
         return cli_fail(&err);
-    bool good = measure_passes(session, sequence, result);
+    bool good = measure_passes(session, sequence, context, result);
     gorgon_sequence_free(sequence);
     return good;
 }

@@ -75,10 +75,10 @@ static json_t *costs_json(const bench_result *r)
     json_t *out = json_array();
     for (size_t i = 0; i < r->n_costs; i++) {
         const bench_cost *c = &r->costs[i];
-        json_array_append_new(out, json_pack("{s:I,s:f,s:f,s:f}", "rows", (json_int_t)c->rows, "ms",
-                                             c->ms, "ratio",
-                                             r->costs[0].ms > 0 ? c->ms / r->costs[0].ms : 0,
-                                             "limit_ms", c->limit_ms));
+        json_array_append_new(
+            out, json_pack("{s:I,s:f,s:f,s:f,s:f}", "rows", (json_int_t)c->rows, "ms", c->ms,
+                           "ratio", r->costs[0].ms > 0 ? c->ms / r->costs[0].ms : 0, "limit_ms",
+                           c->limit_ms, "attention_limit_ms", c->attention_limit_ms));
     }
     return out;
 }
@@ -141,9 +141,10 @@ json_t *bench_json(const cli_session *session, const cli_common *common, const b
                             info.name, "heads", or_empty(common->heads), "propose", options.propose,
                             "tree", common->tree, "rule", common->rule, "temp", common->temperature,
                             "max_tokens", (json_int_t)common->tokens);
-    json_object_set_new(
-        out, "limits",
-        json_pack("{s:f,s:f}", "bandwidth_gb_s", r->bandwidth_gb_s, "peak_gmac_s", r->peak_gmac_s));
+    json_object_set_new(out, "limits",
+                        json_pack("{s:f,s:f,s:f}", "bandwidth_gb_s", r->bandwidth_gb_s,
+                                  "peak_gmac_s", r->peak_gmac_s, "float_peak_gmac_s",
+                                  r->float_peak_gmac_s));
     json_object_set_new(out, "weights",
                         json_pack("{s:I,s:I}", "bytes", (json_int_t)r->weight_bytes,
                                   "multiply_adds", (json_int_t)r->weight_macs));
@@ -212,16 +213,16 @@ void bench_print(const cli_session *session, const cli_common *common, const ben
     printf("%s, %zu threads, level %s; gorgon %s, commit %s\n", cpu,
            gorgon_engine_threads(session->engine), gorgon_engine_cpu_level(session->engine),
            GORGON_VERSION, GORGON_COMMIT);
-    printf("limits: memory %.1f GB/s, %.0f G multiply-adds/s; weights %.1f MB, %.1f M "
-           "multiply-adds per row\n",
-           r->bandwidth_gb_s, r->peak_gmac_s, (double)r->weight_bytes / 1e6,
+    printf("limits: memory %.1f GB/s, %.0f G multiply-adds/s (int8), %.0f (f32); weights %.1f MB, "
+           "%.1f M multiply-adds per row\n",
+           r->bandwidth_gb_s, r->peak_gmac_s, r->float_peak_gmac_s, (double)r->weight_bytes / 1e6,
            (double)r->weight_macs / 1e6);
-    printf("pass after %zu positions\n  %5s %9s %7s %9s %8s\n", r->context, "rows", "ms", "ratio",
-           "limit ms", "x limit");
+    printf("pass after %zu positions\n  %5s %9s %7s %9s %8s %13s\n", r->context, "rows", "ms",
+           "ratio", "limit ms", "x limit", "of attention");
     for (size_t i = 0; i < r->n_costs; i++) {
         const bench_cost *c = &r->costs[i];
-        printf("  %5zu %9.2f %7.2f %9.2f %8.2f\n", c->rows, c->ms, c->ms / r->costs[0].ms,
-               c->limit_ms, c->ms / c->limit_ms);
+        printf("  %5zu %9.2f %7.2f %9.2f %8.2f %13.2f\n", c->rows, c->ms, c->ms / r->costs[0].ms,
+               c->limit_ms, c->ms / c->limit_ms, c->attention_limit_ms);
     }
     printf("proposers: %s; tree: %s; rule: %s; temperature %g\n",
            options.propose[0] ? options.propose : "none", common->tree, common->rule,

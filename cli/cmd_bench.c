@@ -6,7 +6,7 @@
 
 typedef struct bench_flags {
     const char *prompts, *plot;
-    size_t limit, repeat;
+    size_t limit, repeat, context;
     bool raw;
 } bench_flags;
 
@@ -228,17 +228,17 @@ static bool open_prompts(bench_run *run, const cli_common *common)
 
 static bool bench(bench_run *run, const cli_common *common, const char *path)
 {
-    enum { LEAST_POSITIONS = 512 }; // for the measured passes
+    enum { MEASURED_ROWS = 64 };
     cli_session *s = run->session;
     if (!cli_open_model(s, common, path) || !cli_open_heads(s, common) ||
         !open_prompts(run, common))
         return false;
     size_t positions = cli_prompts_positions(&run->prompts);
-    if (positions < LEAST_POSITIONS)
-        positions = LEAST_POSITIONS;
+    if (positions < run->flags->context + MEASURED_ROWS)
+        positions = run->flags->context + MEASURED_ROWS;
     if (!cli_open_engine(s, common, 1, positions) || !open_decoders(run, common))
         return false;
-    if (!bench_measure(s, path, &run->result) || cli_interrupted())
+    if (!bench_measure(s, path, run->flags->context, &run->result) || cli_interrupted())
         return false;
     if (run->flags->plot && !bench_plot(s, run->flags->plot, &run->result))
         return false;
@@ -252,7 +252,7 @@ static bool bench(bench_run *run, const cli_common *common, const char *path)
 
 int cmd_bench(int argc, char **argv)
 {
-    bench_flags flags = {.prompts = "bench/prompts.jsonl", .repeat = 1};
+    bench_flags flags = {.prompts = "bench/prompts.jsonl", .repeat = 1, .context = 128};
     cli_common common;
     const char *path = NULL;
     size_t n = 0;
@@ -272,6 +272,8 @@ int cmd_bench(int argc, char **argv)
                    "prompts as `batch` reads them (default: bench/prompts.jsonl)");
     cli_add_size(&spec, "limit", 0, &flags.limit, 0, 1 << 20, "only the first N of each task");
     cli_add_size(&spec, "repeat", 0, &flags.repeat, 1, 1000, "times that every prompt is run");
+    cli_add_size(&spec, "context", 0, &flags.context, 0, 1 << 20,
+                 "positions before the passes whose cost is measured (default 128)");
     cli_add_string(&spec, "plot", 0, &flags.plot, "FILE.svg",
                    "draw the cost of a pass against the machine's limits");
     cli_add_flag(&spec, "raw", &flags.raw, "prompts as plain text, not through the chat template");

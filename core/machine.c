@@ -73,8 +73,10 @@ gorgon_status gorgon_measure_bandwidth(gorgon_engine *engine, double *gb_s, gorg
     return status;
 }
 
+typedef size_t (*multiply_fn)(size_t steps, uint32_t *seed);
+
 typedef struct peak_job {
-    const gg_kernels *kernels;
+    multiply_fn multiply;
     size_t steps;                // per thread
     size_t done[GG_MAX_THREADS]; // multiply-adds
 } peak_job;
@@ -84,17 +86,18 @@ static void multiply(void *context, size_t thread, size_t n_threads)
     (void)n_threads;
     peak_job *job = context;
     uint32_t seed = (uint32_t)thread + 5;
-    job->done[thread] = job->kernels->multiply_adds(job->steps, &seed) + (seed & 1);
+    job->done[thread] = job->multiply(job->steps, &seed) + (seed & 1);
 }
 
-gorgon_status gorgon_measure_peak(gorgon_engine *engine, double *gmac_s, gorgon_error *err)
+static gorgon_status measure(gorgon_engine *engine, multiply_fn fn, double *gmac_s,
+                             gorgon_error *err)
 {
     gg_team *team = gg_engine_team(engine);
     peak_job *job = gg_alloc(1, sizeof *job);
     *gmac_s = 0.0;
     if (!job)
         return gg_fail(err, GORGON_ERROR_MEMORY, "out of memory for measuring multiply-adds");
-    job->kernels = gg_engine_kernels(engine);
+    job->multiply = fn;
     job->steps = PEAK_STEPS;
     for (size_t i = 0; i < PEAK_RUNS; i++) {
         double begin = gg_now(), work = 0.0;
@@ -109,4 +112,14 @@ gorgon_status gorgon_measure_peak(gorgon_engine *engine, double *gmac_s, gorgon_
     }
     gg_free(job);
     return GORGON_OK;
+}
+
+gorgon_status gorgon_measure_peak(gorgon_engine *engine, double *gmac_s, gorgon_error *err)
+{
+    return measure(engine, gg_engine_kernels(engine)->multiply_adds, gmac_s, err);
+}
+
+gorgon_status gorgon_measure_float_peak(gorgon_engine *engine, double *gmac_s, gorgon_error *err)
+{
+    return measure(engine, gg_engine_kernels(engine)->float_multiply_adds, gmac_s, err);
 }

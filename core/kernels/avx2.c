@@ -267,4 +267,5 @@ const gg_kernels gg_kernels_avx2 = {
     .log_sum_exp = log_sum_exp,
     .exp_shift = exp_shift,
     .multiply_adds = multiply_adds,
+    .float_multiply_adds = float_multiply_adds,
 };

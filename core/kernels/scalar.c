@@ -359,6 +359,22 @@ static size_t multiply_adds(size_t steps, uint32_t *seed)
     return steps * CHAINS;
 }
 
+static size_t float_multiply_adds(size_t steps, uint32_t *seed)
+{
+    enum { CHAINS = 8 };
+    float acc[CHAINS];
+    const float w = 1.0f + (float)(*seed & 7) * 0x1p-20f;
+    for (size_t c = 0; c < CHAINS; c++)
+        acc[c] = (float)c;
+    for (size_t i = 0; i < steps; i++) {
+        for (size_t c = 0; c < CHAINS; c++)
+            acc[c] = gg_fma(acc[c], w, w);
+    }
+    for (size_t c = 0; c < CHAINS; c++)
+        *seed ^= gg_float_bits(acc[c]);
+    return steps * CHAINS;
+}
+
 const gg_kernels GG_SCALAR_TABLE = {
     .level = GG_LEVEL_SCALAR,
     .name = "scalar",
@@ -379,4 +395,5 @@ const gg_kernels GG_SCALAR_TABLE = {
     .log_sum_exp = log_sum_exp,
     .exp_shift = exp_shift,
     .multiply_adds = multiply_adds,
+    .float_multiply_adds = float_multiply_adds,
 };

@@ -241,4 +241,23 @@ static size_t argmax(const float *x, size_t n)
     return (size_t)at[winner];
 }
 
+static size_t float_multiply_adds(size_t steps, uint32_t *seed)
+{
+    enum { CHAINS = 6, LANES = 16 }; // twice as many where vf is one register
+    vf acc[CHAINS * 2];
+    const vf w = vf_set1(1.0f + (float)(*seed & 7) * 0x1p-20f);
+    UNROLL for (int c = 0; c < CHAINS * 2; c++) acc[c] = vf_set1((float)c);
+    for (size_t i = 0; i < steps; i++) {
+        UNROLL for (int c = 0; c < CHAINS; c++) acc[c] = vf_fma(acc[c], w, w);
+        if (ATTEND_HEADS > 2) {
+            UNROLL for (int c = CHAINS; c < CHAINS * 2; c++) acc[c] = vf_fma(acc[c], w, w);
+        }
+    }
+    float out[LANES];
+    UNROLL for (int c = 1; c < CHAINS * 2; c++) acc[0] = vf_add(acc[0], acc[c]);
+    vf_store(out, acc[0]);
+    *seed ^= gg_float_bits(out[0]);
+    return steps * LANES * (ATTEND_HEADS > 2 ? CHAINS * 2 : CHAINS);
+}
+
 #endif

@@ -1,4 +1,4 @@
-// What this machine can do at best, measured through an engine's threads: the two limits that a
+// What this machine can do at best, measured through an engine's threads: the limits that a
 // pass runs against.
 #ifndef GORGON_MACHINE_H
 #define GORGON_MACHINE_H
@@ -17,6 +17,8 @@ gorgon_status gorgon_measure_bandwidth(gorgon_engine *engine, double *gb_s, gorg
 // threads together, in 1e9 per second. Takes about 0.1 s. Error: MEMORY. One thread at a time uses
 // an engine.
 gorgon_status gorgon_measure_peak(gorgon_engine *engine, double *gmac_s, gorgon_error *err);
+// The same of f32 multiply-adds, which attention is made of.
+gorgon_status gorgon_measure_float_peak(gorgon_engine *engine, double *gmac_s, gorgon_error *err);
 
 #ifdef __cplusplus
 }

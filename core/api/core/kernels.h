@@ -142,6 +142,7 @@ typedef struct gg_kernels {
     // them: the limit of every product. Returns how many multiply-adds that were; *seed feeds the
     // operands and receives the result, so that the work cannot be dropped.
     size_t (*multiply_adds)(size_t steps, uint32_t *seed);
+    size_t (*float_multiply_adds)(size_t steps, uint32_t *seed); // of f32: the limit of attention
 } gg_kernels;
 
 // The best level this CPU and operating system support (cpuid, XCR0, and for AMX the permission to
