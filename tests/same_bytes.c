@@ -3,10 +3,10 @@
 //
 //   same_bytes MODEL HEADS|- PROMPTS.jsonl full|pairs|brief [N_PROMPTS] [N_TOKENS] [K/N] [LEVELS]
 //
-// full: the whole product; pairs: every pair of settings at least once; brief: pairs on few
-// prompts, for every ctest. K/N: every Nth setting from the Kth on, to share the work out. LEVELS:
-// a list such as avx2,amx (default: all that this CPU has). Prompts are {"turns":[..]} lines,
-// through the chat template. Exit 1 on a difference.
+// full: the whole product, prompts of at most 300 tokens; pairs: every pair of settings at least
+// once, all prompts; brief: pairs on few short prompts, for every ctest. K/N: every Nth setting
+// from the Kth on, to share the work out. LEVELS: a list such as avx2,amx (default: all that this
+// CPU has). Prompts are {"turns":[..]} lines, through the chat template. Exit 1 on a difference.
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -210,7 +210,8 @@ static void run_all(check *c, const char *mode)
     bool seen[FACTORS][FACTORS][MAX_VALUES][MAX_VALUES] = {{{{false}}}};
     for (size_t i = 0; strcmp(mode, "full") == 0 && i < total; i++) {
         setting s = setting_at(i, counts);
-        run_setting(c, &s, c->n_prompts);
+        if (s.value[PROPOSE] > 0 || s.value[TREE] == 0) // plain decoding has no tree
+            run_setting(c, &s, c->n_prompts);
     }
     while (strcmp(mode, "full") != 0) { // greedy covering array
         size_t best = 0, best_gain = 0;
@@ -350,11 +351,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "same_bytes: part '%s', expected K/N, K from 1\n", argv[7]);
         return 2;
     }
-    read_prompts(&c, argv[3],
-                 argc > 5 ? strtoul(argv[5], NULL, 10)
-                 : brief  ? 3
-                          : 0,
-                 brief ? 200 : SIZE_MAX);
+    size_t longest = brief ? 200 : strcmp(argv[4], "full") == 0 ? 300 : SIZE_MAX;
+    size_t limit = argc > 5 ? strtoul(argv[5], NULL, 10) : brief ? 3 : 0;
+    read_prompts(&c, argv[3], limit, longest);
     make_expected(&c);
     run_all(&c, argv[4]);
     run_scalar(&c);
