@@ -15,7 +15,7 @@ typedef struct plot {
     double rows0, rows1, ms0, ms1; // ends of the axes
 } plot;
 
-static void put(plot *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(plot *p, const char *format, ...) CLI_PRINTF(2, 3);
 static void put(plot *p, const char *format, ...)
 {
     va_list args;
@@ -61,10 +61,16 @@ static void put_axes(plot *p, const bench_result *r)
         (TOP + HEIGHT - BOTTOM) / 2);
 }
 
-static void put_line(plot *p, const char *class, double rows0, double ms0, double rows1, double ms1)
+// One of the limits over the measured numbers of rows.
+static void put_limit(plot *p, const char *class, const bench_result *r, double ms, double row_ms)
 {
-    put(p, "<path class=\"%s\" d=\"M%.1f %.1fL%.1f %.1f\" clip-path=\"url(#area)\"/>\n", class,
-        x_of(p, rows0), y_of(p, ms0), x_of(p, rows1), y_of(p, ms1));
+    put(p, "<path class=\"%s\" clip-path=\"url(#area)\" d=\"", class);
+    for (size_t i = 0; i < r->n_costs; i++) {
+        const bench_cost *c = &r->costs[i];
+        put(p, "%c%.1f %.1f", i ? 'L' : 'M', x_of(p, (double)c->rows),
+            y_of(p, ms + row_ms * (double)c->rows + c->attention_limit_ms));
+    }
+    put(p, "\"/>\n");
 }
 
 static void put_legend(plot *p, size_t line, const char *class, const char *text)
@@ -89,15 +95,15 @@ static void put_curve(plot *p, const bench_result *r)
             r->costs[i].ms, r->costs[i].ms / r->costs[i].limit_ms);
 }
 
-// Names come from files: what would end the text is left out.
+// Names come from files: at most 80 characters, and only those that text in XML may hold.
 static void put_title(plot *p, const cli_session *session)
 {
     gorgon_model_info info;
     gorgon_model_describe(session->model, &info);
     put(p, "<text x=\"%d\" y=\"28\" font-size=\"14\">", LEFT);
-    for (const char *c = info.name; *c; c++) {
-        if (!strchr("<>&", *c))
-            put(p, "%c", *c);
+    for (size_t i = 0; info.name[i] && i < 80; i++) {
+        char c = info.name[i];
+        put(p, "%c", c < ' ' || c > '~' || strchr("<>&", c) ? ' ' : c);
     }
     put(p, ", %s, %zu threads</text>\n", gorgon_engine_cpu_level(session->engine),
         gorgon_engine_threads(session->engine));
@@ -118,15 +124,17 @@ static void draw(plot *p, const cli_session *session, const bench_result *r)
         WIDTH, HEIGHT, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
     put_title(p, session);
     put_axes(p, r);
-    put_line(p, "memory", p->rows0, memory_ms, p->rows1, memory_ms);
-    put_line(p, "work", p->rows0, row_ms * p->rows0, p->rows1, row_ms * p->rows1);
+    put_limit(p, "memory", r, memory_ms, 0.0);
+    put_limit(p, "work", r, 0.0, row_ms);
     put_curve(p, r);
     char text[96];
     snprintf(text, sizeof text, "a pass after %zu positions", r->context);
     put_legend(p, 0, "pass", text);
-    snprintf(text, sizeof text, "reading the weights at %.1f GB/s", r->bandwidth_gb_s);
+    snprintf(text, sizeof text, "limit: reading the weights at %.1f GB/s, and attention",
+             r->bandwidth_gb_s);
     put_legend(p, 1, "memory", text);
-    snprintf(text, sizeof text, "their multiply-adds at %.0f G/s", r->peak_gmac_s);
+    snprintf(text, sizeof text, "limit: their multiply-adds at %.0f G/s, and attention",
+             r->peak_gmac_s);
     put_legend(p, 2, "work", text);
     put(p, "</svg>");
 }

@@ -527,8 +527,11 @@ gorgon_status gg_engine_add_logits(gorgon_engine *engine, const uint32_t *rows, 
         gorgon_status status = GORGON_OK;
         if (b->logit_index[rows[i]] < 0)
             status = want_logits(engine, rows[i], err);
-        if (status != GORGON_OK)
+        if (status != GORGON_OK) {
+            while (b->n_logit_rows > job.first) // those of which nothing was computed
+                b->logit_index[b->logit_rows[--b->n_logit_rows]] = -1;
             return status;
+        }
     }
     if (b->n_logit_rows > job.first)
         gg_team_run(engine->team, logits_on_thread, &job);

@@ -16,7 +16,7 @@
 #include "core/kernels.h"
 #include "gorgon/decode.h"
 
-enum { FACTORS = 5, MAX_VALUES = 4, MAX_PROMPTS = 256, MAX_TOKENS = 512 };
+enum { FACTORS = 5, MAX_VALUES = GG_LEVEL_COUNT, MAX_PROMPTS = 256, MAX_TOKENS = 512 };
 
 typedef enum factor { PROPOSE, TREE, THREADS, LEVEL, TEMPERATURE } factor;
 
@@ -256,24 +256,27 @@ static void run_scalar(check *c)
     run_setting(c, &scalar, 1);
 }
 
-// True when the comma-separated list names `word`.
-static bool lists(const char *list, const char *word)
-{
-    for (size_t n; *list; list += n + (list[n] == ',')) {
-        n = strcspn(list, ",");
-        if (n == strlen(word) && strncmp(list, word, n) == 0)
-            return true;
-    }
-    return false;
-}
-
-// Levels above scalar that the CPU has and the list, if any, names; scalar itself without them.
+// The levels of the comma-separated list, by default all above scalar that this CPU has.
 static void choose_levels(check *c, const char *list)
 {
-    for (size_t l = GG_LEVEL_SCALAR + 1; l < GG_LEVEL_COUNT; l++) {
-        const gg_kernels *k = gg_kernels_get((gg_level)l);
-        if (k && (!list || lists(list, k->name)))
-            c->levels[c->n_levels++] = k->name;
+    gorgon_error err = {0};
+    for (size_t l = GG_LEVEL_SCALAR + 1; !list && l < GG_LEVEL_COUNT; l++) {
+        if (gg_kernels_get((gg_level)l))
+            c->levels[c->n_levels++] = gg_kernels_get((gg_level)l)->name;
+    }
+    while (list && *list && c->n_levels < GG_LEVEL_COUNT) {
+        char word[16] = "";
+        size_t n = strcspn(list, ",");
+        gg_level level;
+        memcpy(word, list, n < sizeof word ? n : sizeof word - 1);
+        if (gg_level_parse(word, &level, &err) != GORGON_OK)
+            die(&err);
+        if (!gg_kernels_get(level)) {
+            fprintf(stderr, "same_bytes: this CPU has no level %s\n", word);
+            exit(2);
+        }
+        c->levels[c->n_levels++] = gg_kernels_get(level)->name;
+        list += n + (list[n] == ',');
     }
     if (c->n_levels == 0)
         c->levels[c->n_levels++] = "scalar";
@@ -330,7 +333,8 @@ int main(int argc, char **argv)
     static check c;
     gorgon_error err = {0};
     if (argc < 5) {
-        fputs("usage: same_bytes MODEL HEADS|- PROMPTS full|pairs|brief [PROMPTS] [TOKENS]\n",
+        fputs("usage: same_bytes MODEL HEADS|- PROMPTS full|pairs|brief [PROMPTS] [TOKENS] "
+              "[K/N] [LEVELS]\n",
               stderr);
         return 2;
     }

@@ -160,6 +160,18 @@ Test(batch, streams_do_not_disturb_each_other)
             batch_against_single(model, &s, delay);
         }
     }
+    scratch files = scratch_create();
+    gorgon_heads *heads = random_heads(model, &files);
+    for (size_t k = 0; k < 2; k++) { // bushy: logits along the likely walks of all streams
+        const setup s = {.propose = "heads,lookup",
+                         .tree = k ? "64" : "16",
+                         .max_streams = 4,
+                         .threads = 2,
+                         .heads = heads};
+        batch_against_single(model, &s, k);
+    }
+    gorgon_heads_free(heads);
+    scratch_remove(&files);
     gorgon_model_free(model);
 }
 

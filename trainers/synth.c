@@ -11,6 +11,7 @@
 #include "core/engine.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/limits.h"
 #include "core/system.h"
 #include "core/team.h"
 #include "gorgon/trainers.h"
@@ -20,9 +21,9 @@
 #include "trainers/cache.h"
 
 enum {
-    BATCH = 64,     // jobs side by side, in all lanes
-    LANE_LEAST = 8, // jobs of a lane, however many lanes there are
-    MAX_LANES = 64,
+    BATCH = 64,         // jobs side by side, in all lanes
+    LANE_LEAST = 8,     // jobs of a lane, however many lanes there are
+    MAX_LANES = 16,     // with more threads than this, lanes have several
     CHUNK_JOBS = 32,    // jobs per cache chunk
     WINDOW_JOBS = 512,  // how far jobs may run ahead of the first unwritten chunk
     LOOP_CHECK = 32,    // tokens between two looks for a loop
@@ -85,6 +86,9 @@ static gorgon_status check_options(const synth *s)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT, "synth: no cache directory given");
     if (o->tokens == 0)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT, "synth: tokens is 0, expected at least 1");
+    if (o->threads > GG_MAX_THREADS)
+        return gg_fail(s->err, GORGON_ERROR_ARGUMENT, "synth: %zu threads, expected at most %d",
+                       o->threads, GG_MAX_THREADS);
     gorgon_model_info info;
     gorgon_model_describe(s->model, &info);
     if (o->max_sequence < 128 || o->max_sequence > info.context_length)
@@ -183,9 +187,29 @@ static bool take_index(synth *s, uint64_t *index)
     return taken;
 }
 
-static void park(synth *s, gg_synth_job *job)
+// Records of the lane's unfinished jobs; has_jobs is NULL or tells whether there are any.
+static uint64_t records_of(const lane *l, bool *has_jobs)
 {
+    uint64_t n = 0;
+    bool any = false;
+    for (size_t i = 0; i < l->n_slots; i++) {
+        any = any || l->slots[i].job;
+        n += l->slots[i].job ? gg_job_records(l->slots[i].job) : 0;
+    }
+    if (has_jobs)
+        *has_jobs = any;
+    return n;
+}
+
+// Takes a finished job from the slot and hands it to the writer.
+static void park(lane *l, slot *sl)
+{
+    synth *s = l->owner;
+    gg_synth_job *job = sl->job;
+    sl->job = NULL;
+    uint64_t rest = records_of(l, NULL);
     pthread_mutex_lock(&s->lock);
+    l->records = rest;
     s->finished[gg_job_index(job) % WINDOW_JOBS] = job;
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
@@ -201,8 +225,7 @@ static gorgon_status advance(lane *l, slot *sl)
         return status;
     if (more)
         return gorgon_decoder_submit(l->decoder, &request, &sl->stream, &l->err);
-    park(l->owner, sl->job);
-    sl->job = NULL;
+    park(l, sl);
     return GORGON_OK;
 }
 
@@ -244,16 +267,15 @@ static gorgon_status collect(lane *l)
     return status;
 }
 
-// Tells how far the lane is; with nothing to do, waits until the window moves. True: go on.
-static bool go_on(lane *l, bool idle)
+// Tells how far the lane is; without a job it waits until the window moves. True: go on.
+static bool go_on(lane *l)
 {
-    uint64_t records = 0;
-    for (size_t i = 0; i < l->n_slots; i++)
-        records += l->slots[i].job ? gg_job_records(l->slots[i].job) : 0;
+    bool busy;
+    uint64_t records = records_of(l, &busy);
     synth *s = l->owner;
     pthread_mutex_lock(&s->lock);
     l->records = records;
-    while (idle && !s->stop && s->next_index >= s->chunk_first + WINDOW_JOBS)
+    while (!busy && !s->stop && s->next_index >= s->chunk_first + WINDOW_JOBS)
         pthread_cond_wait(&s->changed, &s->lock);
     bool stop = s->stop;
     pthread_mutex_unlock(&s->lock);
@@ -263,7 +285,7 @@ static bool go_on(lane *l, bool idle)
 static void run_lane(lane *l)
 {
     size_t active = 0;
-    while (l->status == GORGON_OK && go_on(l, active == 0)) {
+    while (l->status == GORGON_OK && go_on(l)) {
         l->status = fill_slots(l);
         if (l->status == GORGON_OK)
             l->status = gorgon_decoder_step(l->decoder, &active, &l->err);
@@ -367,7 +389,7 @@ static void run_thread(void *context, size_t thread, size_t n_threads)
         run_lane(&r->synth->lanes[thread - 1]);
 }
 
-static gorgon_status create_lane(synth *s, lane *l)
+static gorgon_status create_lane(synth *s, lane *l, size_t threads)
 {
     const gorgon_synth_options *o = s->options;
     gorgon_engine_options engine;
@@ -376,7 +398,7 @@ static gorgon_status create_lane(synth *s, lane *l)
     gorgon_decoder_options_init(&decoding);
     l->owner = s;
     l->n_slots = BATCH / s->n_lanes > LANE_LEAST ? BATCH / s->n_lanes : LANE_LEAST;
-    engine.threads = 1;
+    engine.threads = threads;
     engine.cpu_level = o->cpu_level;
     engine.context = o->max_sequence;
     engine.max_sequences = l->n_slots;
@@ -411,14 +433,14 @@ static void clear_lane(lane *l)
 static gorgon_status create_lanes(synth *s)
 {
     size_t n = s->options->threads > 0 ? s->options->threads : gg_processors();
-    n = n < MAX_LANES ? n : MAX_LANES;
-    s->lanes = gg_alloc(n, sizeof *s->lanes);
+    size_t lanes = n < MAX_LANES ? n : MAX_LANES;
+    s->lanes = gg_alloc(lanes, sizeof *s->lanes);
     if (!s->lanes)
-        return gg_fail(s->err, GORGON_ERROR_MEMORY, "synth: out of memory for %zu lanes", n);
-    s->n_lanes = n;
+        return gg_fail(s->err, GORGON_ERROR_MEMORY, "synth: out of memory for %zu lanes", lanes);
+    s->n_lanes = lanes;
     gorgon_status status = GORGON_OK;
-    for (size_t i = 0; i < n && status == GORGON_OK; i++)
-        status = create_lane(s, &s->lanes[i]);
+    for (size_t i = 0; i < lanes && status == GORGON_OK; i++)
+        status = create_lane(s, &s->lanes[i], n / lanes + (i < n % lanes));
     return status;
 }
 

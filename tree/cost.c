@@ -10,6 +10,7 @@ enum {
     PREFIX = 8, // committed positions before the measured rows
     REPEATS = 4,
     MAX_ROWS = 1 << (K - 1),
+    // Measured for one tree a pass; with many small ones real passes correct it.
     ALL_LOGITS = 8, // rows up to which a tree usually gets the logits of all its rows
     WALK = 6,       // rows that get them in larger ones: those of the likely walk
 };

@@ -42,7 +42,7 @@ INLINE __m256 load_half8(const uint8_t *p)
 
 // Integer dots of outputs 8 * half .. + 7 of a block: the only thing that a new weight type adds.
 // Weights are taken as unsigned bytes; what the sums start from makes up for it.
-#ifdef __AVXVNNI__
+#ifdef GG_AVXVNNI
 INLINE void dot_block(const gg_dtype type, const size_t rows, const uint8_t *block, size_t half,
                       const q_rows *a, size_t b, __m256i *isum)
 {
@@ -230,7 +230,7 @@ static size_t multiply_adds(size_t steps, uint32_t *seed)
     UNROLL for (int c = 0; c < CHAINS; c++) acc[c] = _mm256_set1_epi32(c + 1);
     for (size_t i = 0; i < steps; i++) {
         UNROLL for (int c = 0; c < CHAINS; c++)
-#ifdef __AVXVNNI__
+#ifdef GG_AVXVNNI
             acc[c] = _mm256_dpbusd_avx_epi32(acc[c], x, x);
 #else
             acc[c] = _mm256_add_epi16(acc[c], _mm256_maddubs_epi16(acc[c], x));
@@ -241,7 +241,7 @@ static size_t multiply_adds(size_t steps, uint32_t *seed)
     return steps * CHAINS * LANES;
 }
 
-#ifdef __AVXVNNI__
+#ifdef GG_AVXVNNI
 const gg_kernels gg_kernels_avxvnni = {
     .level = GG_LEVEL_AVXVNNI,
     .name = "avxvnni",

@@ -37,7 +37,7 @@ typedef struct gorgon_synth_options {
     void *context;
 } gorgon_synth_options;
 void gorgon_synth_options_init(gorgon_synth_options *options);
-// Runs one engine of one thread per thread wanted; the text does not depend on how many.
+// Runs one engine per thread wanted, up to 16; the text does not depend on how many.
 gorgon_status gorgon_synth(const gorgon_model *model, const gorgon_synth_options *options,
                            gorgon_error *err);
 

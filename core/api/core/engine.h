@@ -13,11 +13,11 @@ gg_team *gg_engine_team(gorgon_engine *engine);
 gorgon_activations gg_engine_activations(const gorgon_engine *engine);
 
 // y[r * ldy + o] = w[o] . x[r], over the team; activations are quantised when w is (unless the
-// engine runs with f32 activations). rows <= max_rows, w->n_in <= the engine's widest matrix input
-// or what gg_engine_reserve_linear reserved. Outside a pass only.
+// engine runs with f32 activations). rows <= max_rows, w->n_in <= d_model or what
+// gg_engine_reserve_linear reserved. Outside a pass only.
 void gg_engine_linear(gorgon_engine *engine, const gg_matrix *w, const float *x, size_t ldx,
                       size_t rows, float *y, size_t ldy);
-// Makes gg_engine_linear accept n_in wider than the model's matrices. Called at set-up.
+// Makes gg_engine_linear accept n_in wider than d_model. Called at set-up.
 gorgon_status gg_engine_reserve_linear(gorgon_engine *engine, size_t n_in, gorgon_error *err);
 
 // A pass over layers [layer_begin, layer_end) only. input: residual stream [n_rows][d_model] at
@@ -35,7 +35,8 @@ gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, g
 // bits as if they had. Rows that have theirs are passed over. Error: LIMIT (max_logit_rows).
 gorgon_status gg_engine_add_logits(gorgon_engine *engine, const uint32_t *rows, size_t n,
                                    gorgon_error *err);
-// logits[i] of tokens[i] at one row of the last pass, the same bits. On the calling thread.
+// logits[i] of tokens[i] at one row of the last pass, the same bits if the calling thread rounds to
+// nearest and keeps subnormals, as the team does.
 void gg_engine_token_logits(gorgon_engine *engine, size_t row, const gorgon_token *tokens, size_t n,
                             float *logits);
 
