@@ -63,8 +63,8 @@ bool gg_dtype_is_quantized(gg_dtype type)
     return l && l->inputs == GG_BLOCK;
 }
 
-gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
-                               gorgon_error *err)
+gorgon_status gg_matrix_shape(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
+                              gorgon_error *err)
 {
     *w = (gg_matrix){0};
     const layout *l = find_layout(type);
@@ -76,20 +76,48 @@ gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matr
         return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
                        "weight matrix [%zu, %zu]: %s needs rows and a multiple of %zu inputs",
                        n_out, n_in, l->name, l->inputs);
-    const size_t n_tiles = (n_out - 1) / GG_TILE + 1;
-    size_t tile_bytes;
+    size_t tile_bytes, bytes;
     if (!gg_mul(n_in / l->inputs, GG_TILE * unit_bytes(l), &tile_bytes) ||
-        !gg_add(tile_bytes, 63, &tile_bytes))
+        !gg_add(tile_bytes, 63, &tile_bytes) ||
+        !gg_mul((n_out - 1) / GG_TILE + 1, tile_bytes, &bytes))
         return gg_fail(err, GORGON_ERROR_MEMORY, "weight matrix [%zu, %zu]: size overflows", n_out,
                        n_in);
-    tile_bytes = tile_bytes / 64 * 64;
-    uint8_t *tiles = gg_alloc_uninit(n_tiles, tile_bytes);
-    if (!tiles)
+    *w = (gg_matrix){type, n_out, n_in, tile_bytes / 64 * 64, NULL};
+    return GORGON_OK;
+}
+
+static size_t n_tiles(const gg_matrix *w)
+{
+    return (w->n_out - 1) / GG_TILE + 1;
+}
+
+size_t gg_matrix_bytes(const gg_matrix *w)
+{
+    return n_tiles(w) * w->tile_bytes;
+}
+
+void gg_matrix_place(gg_matrix *w, uint8_t *memory)
+{
+    w->tiles = memory;
+    // The last tile may have outputs that do not exist.
+    memset(memory + (n_tiles(w) - 1) * w->tile_bytes, 0, w->tile_bytes);
+}
+
+gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
+                               gorgon_error *err)
+{
+    gorgon_status status = gg_matrix_shape(type, n_out, n_in, w, err);
+    if (status != GORGON_OK)
+        return status;
+    uint8_t *tiles = gg_alloc_uninit(gg_matrix_bytes(w), 1);
+    if (!tiles) {
+        size_t bytes = gg_matrix_bytes(w);
+        *w = (gg_matrix){0};
         return gg_fail(err, GORGON_ERROR_MEMORY,
-                       "weight matrix [%zu, %zu] %s: cannot allocate %zu x %zu bytes", n_out, n_in,
-                       l->name, n_tiles, tile_bytes);
-    memset(tiles + (n_tiles - 1) * tile_bytes, 0, tile_bytes); // outputs that do not exist
-    *w = (gg_matrix){type, n_out, n_in, tile_bytes, tiles};
+                       "weight matrix [%zu, %zu] %s: cannot allocate %zu bytes", n_out, n_in,
+                       gg_dtype_name(type), bytes);
+    }
+    gg_matrix_place(w, tiles);
     return GORGON_OK;
 }
 

@@ -8,13 +8,6 @@ static void free_layer(gg_layer *layer)
 {
     gg_free(layer->attn_norm);
     gg_free(layer->ffn_norm);
-    gg_matrix_clear(&layer->q);
-    gg_matrix_clear(&layer->k);
-    gg_matrix_clear(&layer->v);
-    gg_matrix_clear(&layer->o);
-    gg_matrix_clear(&layer->gate);
-    gg_matrix_clear(&layer->up);
-    gg_matrix_clear(&layer->down);
 }
 
 void gorgon_model_free(gorgon_model *model)
@@ -24,8 +17,7 @@ void gorgon_model_free(gorgon_model *model)
     for (size_t l = 0; model->layers && l < model->geometry.n_layers; l++)
         free_layer(&model->layers[l]);
     gg_free(model->layers);
-    gg_matrix_clear(&model->embedding);
-    gg_matrix_clear(&model->output);
+    gg_free(model->weights);
     gg_free(model->output_norm);
     gg_tokenizer_free(model->tokenizer);
     gg_free(model->path);
@@ -34,22 +26,17 @@ void gorgon_model_free(gorgon_model *model)
     gg_free(model);
 }
 
-static uint64_t matrix_bytes(const gg_matrix *w)
-{
-    return (uint64_t)((w->n_out + GG_TILE - 1) / GG_TILE) * w->tile_bytes;
-}
-
 static uint64_t layer_bytes(const gg_layer *layer)
 {
-    return matrix_bytes(&layer->q) + matrix_bytes(&layer->k) + matrix_bytes(&layer->v) +
-           matrix_bytes(&layer->o) + matrix_bytes(&layer->gate) + matrix_bytes(&layer->up) +
-           matrix_bytes(&layer->down);
+    return gg_matrix_bytes(&layer->q) + gg_matrix_bytes(&layer->k) + gg_matrix_bytes(&layer->v) +
+           gg_matrix_bytes(&layer->o) + gg_matrix_bytes(&layer->gate) +
+           gg_matrix_bytes(&layer->up) + gg_matrix_bytes(&layer->down);
 }
 
 void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info)
 {
     const gg_geometry *g = &model->geometry;
-    uint64_t memory = matrix_bytes(&model->embedding) + matrix_bytes(&model->output);
+    uint64_t memory = gg_matrix_bytes(&model->embedding) + gg_matrix_bytes(&model->output);
     for (size_t l = 0; l < g->n_layers; l++)
         memory += layer_bytes(&model->layers[l]);
     *info = (gorgon_model_info){

@@ -8,6 +8,7 @@
 struct gorgon_model {
     char *path, *architecture, *name;
     gg_geometry geometry;
+    uint8_t *weights;    // tiles of all matrices
     gg_layer *layers;    // [n_layers]
     gg_matrix embedding; // [n_vocab, d_model]
     gg_matrix output;    // [n_vocab, d_model]; tiles NULL when tied to the embedding

@@ -190,7 +190,7 @@ static gorgon_status load_matrix(loader *ld, const char *name, size_t n_in, size
     const gg_tensor *t = NULL;
     gorgon_status status = claim(ld, name, n_in, n_out, &t);
     if (status == GORGON_OK)
-        status = gg_matrix_create(t->type, n_out, n_in, w, ld->err);
+        status = gg_matrix_shape(t->type, n_out, n_in, w, ld->err);
     if (status == GORGON_OK)
         ld->jobs[ld->n_jobs++] = (pack_job){w, t};
     return status;
@@ -296,6 +296,28 @@ static gorgon_status load_tensors(loader *ld)
     return status == GORGON_OK ? check_all_claimed(ld) : status;
 }
 
+// One block for all matrices, so that it can lie in large pages.
+static gorgon_status place_matrices(loader *ld)
+{
+    gorgon_model *m = ld->model;
+    size_t bytes = 0;
+    for (size_t j = 0; j < ld->n_jobs; j++) {
+        if (!gg_add(bytes, gg_matrix_bytes(ld->jobs[j].w), &bytes))
+            return gg_fail(ld->err, GORGON_ERROR_MEMORY, "%s: size of the weights overflows",
+                           m->path);
+    }
+    m->weights = gg_alloc_uninit(bytes, 1);
+    if (!m->weights)
+        return gg_fail(ld->err, GORGON_ERROR_MEMORY, "%s: out of memory for %zu bytes of weights",
+                       m->path, bytes);
+    uint8_t *at = m->weights;
+    for (size_t j = 0; j < ld->n_jobs; j++) {
+        gg_matrix_place(ld->jobs[j].w, at);
+        at += gg_matrix_bytes(ld->jobs[j].w);
+    }
+    return GORGON_OK;
+}
+
 static void pack_on_thread(void *context, size_t thread, size_t n_threads)
 {
     const loader *ld = context;
@@ -340,6 +362,8 @@ static gorgon_status load(loader *ld, size_t threads)
     m->geometry.n_vocab = gorgon_tokenizer_size(m->tokenizer);
     m->file_bytes = gg_gguf_size(ld->file);
     status = load_tensors(ld);
+    if (status == GORGON_OK)
+        status = place_matrices(ld);
     gg_team *team = NULL;
     if (status == GORGON_OK)
         status = gg_team_create(threads, &team, ld->err);

@@ -48,8 +48,14 @@ size_t gg_dtype_row_bytes(gg_dtype type, size_t n_in);
 const char *gg_dtype_name(gg_dtype type); // "Q4_1", ... or NULL when the type is unknown
 bool gg_dtype_is_quantized(gg_dtype type);
 
-// Allocates w->tiles for a matrix of this geometry; every row has to be packed (memory is first
-// touched by the thread that does it). Error: GORGON_ERROR_MEMORY, GORGON_ERROR_UNSUPPORTED.
+// The geometry alone, w->tiles NULL; then gg_matrix_bytes(w) bytes, 64-byte aligned, may be placed
+// behind it, which stay the caller's. Error: GORGON_ERROR_MEMORY (overflow), _UNSUPPORTED.
+gorgon_status gg_matrix_shape(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
+                              gorgon_error *err);
+size_t gg_matrix_bytes(const gg_matrix *w);
+void gg_matrix_place(gg_matrix *w, uint8_t *memory);
+// Both, with memory of its own. Every row has to be packed: memory is not cleared, and first
+// touched by the thread that packs.
 gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
                                gorgon_error *err);
 // Packs row `out` (GGUF's row layout, gg_dtype_row_bytes(type, n_in) bytes at src). Rows may be
@@ -59,7 +65,7 @@ void gg_matrix_pack_row(gg_matrix *w, size_t out, const void *src);
 void gg_matrix_row(const gg_matrix *w, size_t out, float *y);
 // Copies output row `from` of src to output row `to` of w (same type and n_in).
 void gg_matrix_copy_row(gg_matrix *w, size_t to, const gg_matrix *src, size_t from);
-void gg_matrix_clear(gg_matrix *w); // frees tiles, zeroes the struct
+void gg_matrix_clear(gg_matrix *w); // of gg_matrix_create: frees tiles, zeroes the struct
 
 // Quantises n_in floats (GGUF row layout out) to Q8_0, F16 or F32. Used by writers of heads.
 void gg_quantize_row(gg_dtype type, const float *x, size_t n_in, void *dst);
