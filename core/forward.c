@@ -97,9 +97,11 @@ static void quantize_part(const worker *w, const input *in, size_t row, size_t b
     w->e->kernels->quantize(in->x + row * in->width + begin, in->width, 1, &part);
 }
 
-static size_t n_tiles(const gg_matrix *m)
+// One row from elsewhere as product input.
+static void load_row(const worker *w, const input *in, size_t row, const float *from)
 {
-    return (m->n_out + GG_TILE - 1) / GG_TILE;
+    memcpy(in->x + row * in->width, from, in->width * sizeof *from);
+    quantize_part(w, in, row, 0, in->width);
 }
 
 // Output tiles [tile0, tile1) of one product.
@@ -124,16 +126,16 @@ static bool take_span(const worker *w, const product *list, size_t n, size_t gra
     enum { PIECES = 4 }; // per thread
     size_t tiles = 0, pieces = 0, piece, index = 0;
     for (size_t i = 0; i < n; i++)
-        tiles += n_tiles(list[i].w);
+        tiles += gg_matrix_tiles(list[i].w);
     size_t grains = w->n_threads > 1 ? tiles / (grain * PIECES * w->n_threads) : tiles;
     size_t length = grain * (grains > 0 ? grains : 1);
     for (size_t i = 0; i < n; i++)
-        pieces += (n_tiles(list[i].w) + length - 1) / length;
+        pieces += (gg_matrix_tiles(list[i].w) + length - 1) / length;
     if (!gg_team_take(w->e->team, pieces, w->thread, &piece))
         return false;
-    for (; piece * length >= n_tiles(list[index].w); index++)
-        piece -= (n_tiles(list[index].w) + length - 1) / length;
-    size_t end = (piece + 1) * length, last = n_tiles(list[index].w);
+    for (; piece * length >= gg_matrix_tiles(list[index].w); index++)
+        piece -= (gg_matrix_tiles(list[index].w) + length - 1) / length;
+    size_t end = (piece + 1) * length, last = gg_matrix_tiles(list[index].w);
     *s = (span){index, piece * length, end < last ? end : last};
     return true;
 }
@@ -359,10 +361,8 @@ static void compute_logits(const worker *w, size_t first)
     logit_rows.n_rows = b->n_logit_rows - first;
     input in = normed(w, d);
     share_rows(&logit_rows, &begin, &end);
-    for (size_t i = begin; i < end; i++) {
-        memcpy(in.x + i * d, e->hidden + b->logit_rows[first + i] * d, d * sizeof *in.x);
-        quantize_part(w, &in, i, 0, d);
-    }
+    for (size_t i = begin; i < end; i++)
+        load_row(w, &in, i, e->hidden + b->logit_rows[first + i] * d);
     barrier(w);
     product head = {gg_model_output(e->model), e->logits + first * w->g->n_vocab, w->g->n_vocab};
     products(&logit_rows, &head, 1, &in);
@@ -544,8 +544,7 @@ void gg_engine_token_logits(gorgon_engine *engine, size_t row, const gorgon_toke
     const gg_geometry *g = gg_model_geometry(engine->model);
     worker w = {engine, g, 0, 1, 1};
     input in = normed(&w, g->d_model);
-    memcpy(in.x, engine->hidden + row * g->d_model, g->d_model * sizeof *in.x);
-    quantize_part(&w, &in, 0, 0, g->d_model);
+    load_row(&w, &in, 0, engine->hidden + row * g->d_model);
     // The row beyond those for passes: a tile of outputs lands where it would in a whole row.
     float *spare = engine->logits + engine->max_logit_rows * g->n_vocab;
     product p = {gg_model_output(engine->model), spare, g->n_vocab};
@@ -567,15 +566,12 @@ static void linear_on_thread(void *context, size_t thread, size_t n_threads)
 {
     const linear_job *job = context;
     gorgon_engine *e = job->engine;
-    const gg_matrix *m = job->product.w;
     worker w = {e, gg_model_geometry(e->model), thread, n_threads, job->rows};
-    size_t begin, end, n_in = m->n_in;
-    input in = normed(&w, n_in);
+    size_t begin, end;
+    input in = normed(&w, job->product.w->n_in);
     share_rows(&w, &begin, &end);
-    for (size_t r = begin; r < end; r++) {
-        memcpy(in.x + r * n_in, job->x + r * job->ldx, n_in * sizeof *in.x);
-        quantize_part(&w, &in, r, 0, n_in);
-    }
+    for (size_t r = begin; r < end; r++)
+        load_row(&w, &in, r, job->x + r * job->ldx);
     barrier(&w);
     products(&w, &job->product, 1, &in);
 }

@@ -86,21 +86,21 @@ gorgon_status gg_matrix_shape(gg_dtype type, size_t n_out, size_t n_in, gg_matri
     return GORGON_OK;
 }
 
-static size_t n_tiles(const gg_matrix *w)
+size_t gg_matrix_tiles(const gg_matrix *w)
 {
-    return (w->n_out - 1) / GG_TILE + 1;
+    return w->n_out / GG_TILE + (w->n_out % GG_TILE != 0);
 }
 
 size_t gg_matrix_bytes(const gg_matrix *w)
 {
-    return n_tiles(w) * w->tile_bytes;
+    return gg_matrix_tiles(w) * w->tile_bytes;
 }
 
 void gg_matrix_place(gg_matrix *w, uint8_t *memory)
 {
     w->tiles = memory;
     // The last tile may have outputs that do not exist.
-    memset(memory + (n_tiles(w) - 1) * w->tile_bytes, 0, w->tile_bytes);
+    memset(memory + (gg_matrix_tiles(w) - 1) * w->tile_bytes, 0, w->tile_bytes);
 }
 
 gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,

@@ -1,4 +1,4 @@
-// Text synthesis: lanes, one thread and engine each, lead jobs side by side; the caller writes
+// Text synthesis: lanes, an engine each, lead jobs side by side; the caller writes
 // their sequences to the feature cache in index order. Lanes share no barrier, so one that has to
 // wait for its processor holds up no other. Kill it anywhere: whole chunks stay, the rest is made
 // again and comes out the same, because a job's text depends on (seed, index) only.
@@ -37,7 +37,7 @@ typedef struct slot {
 
 typedef struct synth synth;
 
-// One thread's share of the work. Only `records` is read by others, under the lock.
+// One engine's share of the work. Only `records` is read by others, under the lock.
 typedef struct lane {
     synth *owner;
     gorgon_engine *engine;

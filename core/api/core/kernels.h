@@ -52,6 +52,7 @@ bool gg_dtype_is_quantized(gg_dtype type);
 // behind it, which stay the caller's. Error: GORGON_ERROR_MEMORY (overflow), _UNSUPPORTED.
 gorgon_status gg_matrix_shape(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
                               gorgon_error *err);
+size_t gg_matrix_tiles(const gg_matrix *w); // ceil(n_out / 16)
 size_t gg_matrix_bytes(const gg_matrix *w);
 void gg_matrix_place(gg_matrix *w, uint8_t *memory);
 // Both, with memory of its own. Every row has to be packed: memory is not cleared, and first
