@@ -6,12 +6,10 @@
 
 static gg_cost line_cost(double first, double per_row)
 {
-    gg_cost c = {.measured = true, .machine = 1.0};
-    for (size_t k = 0; k < GG_COST_KNOTS; k++) {
-        c.bucket[k] = 1.0;
+    gg_cost c = {.measured = true};
+    for (size_t k = 0; k < GG_COST_KNOTS; k++)
         c.base_s[k] = first + per_row * (double)((1 << k) - 1);
-        c.table_s[k] = c.base_s[k];
-    }
+    gg_cost_reset(&c);
     return c;
 }
 
@@ -202,12 +200,44 @@ Test(cost, interpolation_and_extrapolation)
     cr_assert_float_eq(gg_cost_seconds(&c, 1, 100.0), 1.1e-3, 1e-9);
 }
 
-Test(cost, one_wild_pass_hardly_matters)
+Test(cost, one_wild_pass_does_not_matter)
 {
     gg_cost c = line_cost(1e-3, 0.1e-3);
-    double before = gg_cost_seconds(&c, 4, 0.0);
-    gg_cost_observe(&c, 4, 0.0, 1000.0 * before);
-    cr_assert_lt(gg_cost_seconds(&c, 4, 0.0), 1.02 * before);
+    for (size_t i = 0; i < 8; i++)
+        gg_cost_observe(&c, 4, 0.0, 1.3e-3);
+    gg_cost_observe(&c, 4, 0.0, 1.3);
+    cr_assert_float_eq(gg_cost_seconds(&c, 4, 0.0), 1.3e-3, 0.01e-3);
+    cr_assert_float_eq(gg_cost_seconds(&c, 1, 0.0), 1e-3, 0.01e-3);
+}
+
+// What the choice of a tree rests on: a pass of 8 rows over one of 1.
+static double eight_over_one(const gg_cost *c)
+{
+    return gg_cost_seconds(c, 8, 0.0) / gg_cost_seconds(c, 1, 0.0);
+}
+
+Test(cost, stolen_time_does_not_change_how_sizes_compare)
+{
+    gg_cost c = line_cost(1e-3, 0.1e-3);
+    uint32_t seed = 1;
+    double slowest = 0.0;
+    for (size_t i = 0; i < 3000; i++) {
+        size_t rows = 2 + (seed >> 24) % 7; // never one: a drafting decoder rarely runs that
+        double factor = i % 1000 >= 600 ? 3.0 : 1.0; // long bursts
+        seed = seed * 1664525u + 1013904223u;
+        factor *= seed >> 29 == 0 ? 2.5 : 1.0; // and every eighth pass stolen from alone
+        seed = seed * 1664525u + 1013904223u;
+        factor *= 0.95 + 0.1 * (double)(seed >> 16) / 65536.0; // and noise
+        seed = seed * 1664525u + 1013904223u;
+        gg_cost_observe(&c, rows, 0.0, factor * (1e-3 + 0.1e-3 * (double)(rows - 1)));
+        cr_assert_float_eq(eight_over_one(&c), 1.7, 0.1, "pass %zu: %f", i, eight_over_one(&c));
+        slowest = c.machine > slowest ? c.machine : slowest;
+    }
+    cr_assert_gt(slowest, 2.5, "%f", slowest);
+    cr_assert_float_eq(c.machine, 3.0, 0.3);
+    for (size_t i = 0; i < 20; i++)
+        gg_cost_observe(&c, 2, 0.0, 1.1e-3);
+    cr_assert_float_eq(c.machine, 1.0, 0.05);
 }
 
 Test(cost, a_lasting_change_is_learned_and_stays_monotone)
@@ -218,7 +248,8 @@ Test(cost, a_lasting_change_is_learned_and_stays_monotone)
         gg_cost_observe(&c, rows, 0.0, rows == 1 ? 2e-3 : 2.4e-3);
     }
     cr_assert_float_eq(gg_cost_seconds(&c, 1, 0.0), 2e-3, 0.15e-3);
-    cr_assert_float_eq(gg_cost_seconds(&c, 8, 0.0), 2.4e-3, 0.2e-3);
+    cr_assert_float_eq(gg_cost_seconds(&c, 8, 0.0), 2.4e-3, 0.2e-3, "%f",
+                       1e3 * gg_cost_seconds(&c, 8, 0.0));
     for (size_t rows = 1; rows < 64; rows++)
         cr_assert_leq(gg_cost_seconds(&c, rows, 0.0), gg_cost_seconds(&c, rows + 1, 0.0));
 }

@@ -1,6 +1,7 @@
 // See cost.h. The cache file is in cost_cache.c.
 #include "cost.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/system.h"
@@ -27,14 +28,16 @@ static double clamp(double x, double low, double high)
 static void refresh(gg_cost *cost)
 {
     for (size_t k = 0; k < K; k++) {
-        double s = cost->base_s[k] * cost->machine * cost->bucket[k];
+        double s = cost->base_s[k] * cost->bucket[k];
         cost->table_s[k] = k > 0 && s < cost->table_s[k - 1] ? cost->table_s[k - 1] : s;
     }
 }
 
-static void reset_correction(gg_cost *cost)
+void gg_cost_reset(gg_cost *cost)
 {
     cost->machine = 1.0;
+    cost->bias = 0.0;
+    cost->n_observed = 0;
     for (size_t k = 0; k < K; k++)
         cost->bucket[k] = 1.0;
     refresh(cost);
@@ -63,7 +66,7 @@ void gg_cost_guess(gg_cost *cost, const gorgon_engine *engine)
     for (size_t k = 0; k < K; k++)
         cost->base_s[k] = one * (1.0 + share_per_row * (double)((1 << k) - 1));
     cost->position_s = guess_position_s(cost, engine);
-    reset_correction(cost);
+    gg_cost_reset(cost);
 }
 
 // Best time of passes that continue the committed prefix by a chain of n rows; 0 if one failed.
@@ -152,7 +155,7 @@ void gg_cost_measure(gg_cost *cost, gorgon_engine *engine)
     }
     measured.position_s = guess_position_s(&measured, engine);
     *cost = measured;
-    reset_correction(cost);
+    gg_cost_reset(cost);
 }
 
 // The knot at or below `rows` and how far (0 to 1, beyond 1 past the last) it is to the next.
@@ -166,27 +169,60 @@ static size_t locate(size_t rows, double *fraction)
     return k;
 }
 
-double gg_cost_seconds(const gg_cost *cost, size_t rows, double attended)
+// What the pass takes while the machine is as fast as when it was measured.
+static double at_rest(const gg_cost *cost, size_t rows, double attended)
 {
     double fraction;
     size_t k = locate(rows, &fraction);
     double a = cost->table_s[k], b = cost->table_s[k + 1];
-    return a + (b - a) * fraction + cost->position_s * cost->machine * attended;
+    return a + (b - a) * fraction + cost->position_s * attended;
+}
+
+double gg_cost_seconds(const gg_cost *cost, size_t rows, double attended)
+{
+    return at_rest(cost, rows, attended) * cost->machine;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median_of_recent(const gg_cost *cost)
+{
+    double sorted[GG_COST_RECENT];
+    size_t n = cost->n_observed < GG_COST_RECENT ? cost->n_observed : GG_COST_RECENT;
+    memcpy(sorted, cost->recent, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, compare);
+    return n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
+}
+
+// A factor by which something differs from what was measured: a step towards what was seen, and
+// a little of the way back.
+static void correct(double *factor, double step)
+{
+    const double pull = 0.001;
+    *factor = clamp(*factor * (1.0 + step) - pull * (*factor - 1.0), 0.25, 4.0);
 }
 
 void gg_cost_observe(gg_cost *cost, size_t rows, double attended, double seconds)
 {
-    const double pace_machine = 0.02, pace_bucket = 0.05, pull = 0.01;
-    double error = clamp(seconds / gg_cost_seconds(cost, rows, attended), 0.8, 1.25) - 1.0;
+    const double pace = 0.05, largest = 0.1, pace_bias = 1.0 / 64.0;
     double fraction;
-    size_t k = locate(rows, &fraction);
-    cost->machine = clamp(cost->machine * (1.0 + pace_machine * error), 0.02, 50.0);
+    double rest = at_rest(cost, rows, attended);
+    size_t knot = locate(rows, &fraction);
+    // Against the passes before it, less what all sizes have in common: slow passes are further
+    // from the median than fast ones.
+    double error = clamp(seconds / (rest * cost->machine) - 1.0, -largest, largest);
+    double step = pace * (error - cost->bias);
+    cost->bias += pace_bias * (error - cost->bias);
     fraction = fraction < 1.0 ? fraction : 1.0;
-    for (size_t i = 0; i < 2; i++) {
-        double share = i ? fraction : 1.0 - fraction;
-        double *b = &cost->bucket[k + i];
-        *b *= 1.0 + pace_bucket * share * error;
-        *b = clamp(*b - pull * share * (*b - 1.0), 0.25, 4.0);
+    for (size_t k = 0; k < K; k++) {
+        double share = k == knot ? 1.0 - fraction : k == knot + 1 ? fraction : 0.0;
+        correct(&cost->bucket[k], share * step);
     }
+    cost->recent[cost->n_observed++ % GG_COST_RECENT] = clamp(seconds / rest, 0.02, 50.0);
+    cost->machine = median_of_recent(cost);
     refresh(cost);
 }

@@ -82,15 +82,12 @@ bool gg_cost_load(gg_cost *cost, const char *path, const gorgon_engine *engine)
     if (!root)
         return false;
     const json_t *entries = json_object_get(root, "entries");
-    gg_cost read = {.measured = true, .machine = 1.0};
+    gg_cost read = {.measured = true};
     bool known = read_entry(json_array_get(entries, find_entry(entries, key)), &read);
     json_decref(root);
     if (!known)
         return false;
-    for (size_t k = 0; k < GG_COST_KNOTS; k++) {
-        read.bucket[k] = 1.0;
-        read.table_s[k] = read.base_s[k];
-    }
+    gg_cost_reset(&read);
     *cost = read;
     return true;
 }
