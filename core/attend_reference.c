@@ -6,7 +6,7 @@
 
 #include "core/kernels.h"
 
-static const float *key_lane(const gg_attend *a, size_t position)
+static const float *key_lane(const gg_attend *a, size_t row, size_t position)
 {
     size_t tile = a->head_dim * GG_K_LANES;
     const float *base;
@@ -16,28 +16,28 @@ static const float *key_lane(const gg_attend *a, size_t position)
         place = position % GG_PAGE;
     } else {
         base = (const float *)(const void *)a->slot_k;
-        place = a->chain[position - a->n_committed];
+        place = a->chain[row][position - a->n_committed];
     }
     return base + place / GG_K_LANES * tile + place % GG_K_LANES;
 }
 
-static const float *value_row(const gg_attend *a, size_t position)
+static const float *value_row(const gg_attend *a, size_t row, size_t position)
 {
     if (position < a->n_committed) {
         const float *base = (const float *)(const void *)a->page_v[position / GG_PAGE];
         return base + position % GG_PAGE * a->head_dim;
     }
     const float *base = (const float *)(const void *)a->slot_v;
-    return base + a->chain[position - a->n_committed] * a->slot_v_stride;
+    return base + a->chain[row][position - a->n_committed] * a->slot_v_stride;
 }
 
-static void attend_head(const gg_attend *a, const gg_kernels *kernels, size_t head, float *scores)
+static void attend_head(const gg_attend *a, const gg_kernels *kernels, size_t row, size_t head)
 {
-    size_t n = a->n_committed + a->n_chain, hd = a->head_dim;
-    const float *q = a->q + head * hd;
-    float *out = a->out + head * hd;
+    size_t n = a->n_committed + a->n_chain[row], hd = a->head_dim;
+    const float *q = a->q + row * a->stride + head * hd;
+    float *out = a->out + row * a->stride + head * hd, *scores = a->scratch;
     for (size_t p = 0; p < n; p++) {
-        const float *k = key_lane(a, p);
+        const float *k = key_lane(a, row, p);
         float dot = 0.0f;
         for (size_t i = 0; i < hd; i++)
             dot += q[i] * k[i * GG_K_LANES];
@@ -47,7 +47,7 @@ static void attend_head(const gg_attend *a, const gg_kernels *kernels, size_t he
     float sum = kernels->exp_shift(scores, n, max, scores);
     memset(out, 0, hd * sizeof *out);
     for (size_t p = 0; p < n; p++) {
-        const float *v = value_row(a, p);
+        const float *v = value_row(a, row, p);
         for (size_t i = 0; i < hd; i++)
             out[i] += scores[p] * v[i];
     }
@@ -57,6 +57,8 @@ static void attend_head(const gg_attend *a, const gg_kernels *kernels, size_t he
 
 void gg_attend_reference(const gg_attend *args, const gg_kernels *kernels)
 {
-    for (size_t head = 0; head < args->group; head++)
-        attend_head(args, kernels, head, args->scratch);
+    for (size_t row = 0; row < args->n_rows; row++) {
+        for (size_t head = 0; head < args->group; head++)
+            attend_head(args, kernels, row, head);
+    }
 }

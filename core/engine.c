@@ -116,6 +116,7 @@ static bool take_batch(gorgon_engine *e)
            take(e, &b->chain_begin, n, sizeof *b->chain_begin) &&
            take(e, &b->chain_count, n, sizeof *b->chain_count) &&
            take(e, &b->chains, n * (n + 1) / 2, sizeof *b->chains) &&
+           take(e, &b->attend_begin, n + 1, sizeof *b->attend_begin) &&
            take(e, &b->logit_rows, e->max_logit_rows, sizeof *b->logit_rows) &&
            take(e, &b->logit_index, n, sizeof *b->logit_index);
 }

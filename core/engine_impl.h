@@ -35,6 +35,8 @@ typedef struct gg_batch {
     uint32_t *chain_count; // [max_rows] ancestors in this pass, the row itself included
     uint32_t *chains;
     size_t n_chains;
+    uint32_t *attend_begin; // [max_rows + 1] first rows of the parts that attend together
+    size_t n_attend;
     uint32_t *logit_rows; // [max_logit_rows] rows that want logits
     size_t n_logit_rows;
     int32_t *logit_index; // [max_rows] index into logits or -1

@@ -223,7 +223,8 @@ static const uint16_t *elements(const uint8_t *bytes)
     return (const uint16_t *)(const void *)bytes;
 }
 
-static void attend_one(const worker *w, size_t layer, size_t row, size_t kv_head)
+// Rows [row, end) of one sequence.
+static void attend_rows(const worker *w, size_t layer, size_t row, size_t end, size_t kv_head)
 {
     const gorgon_engine *e = w->e;
     const gg_batch *b = &e->batch;
@@ -239,6 +240,8 @@ static void attend_one(const worker *w, size_t layer, size_t row, size_t kv_head
     }
     size_t first_head = row * w->g->n_heads + kv_head * group;
     gg_attend args = {
+        .n_rows = end - row,
+        .stride = w->g->n_heads * hd,
         .q = e->q + first_head * hd,
         .group = group,
         .head_dim = hd,
@@ -248,11 +251,13 @@ static void attend_one(const worker *w, size_t layer, size_t row, size_t kv_head
         .slot_k = elements(slot_k_of(w, layer, kv_head)),
         .slot_v = elements(slot_v_of(w, layer, 0, kv_head)),
         .slot_v_stride = w->g->n_kv_heads * hd,
-        .chain = b->chains + b->chain_begin[row],
-        .n_chain = b->chain_count[row],
         .out = e->attention + first_head * hd,
         .scratch = e->attend_scratch + w->thread * e->attend_scratch_n,
     };
+    for (size_t r = row; r < end; r++) {
+        args.chain[r - row] = b->chains + b->chain_begin[r];
+        args.n_chain[r - row] = b->chain_count[r];
+    }
     if (e->pool.element == 2)
         e->kernels->attend(&args);
     else
@@ -260,23 +265,26 @@ static void attend_one(const worker *w, size_t layer, size_t row, size_t kv_head
 }
 
 // KV heads that one thread takes at once: so many that their outputs are whole blocks.
-static size_t attention_heads(const worker *w)
+static size_t attention_heads(const gg_geometry *g)
 {
-    size_t n_kv = w->g->n_kv_heads, columns = w->g->n_heads / n_kv * w->g->head_dim;
-    return columns % GG_BLOCK ? n_kv : 1;
+    size_t columns = g->n_heads / g->n_kv_heads * g->head_dim;
+    return columns % GG_BLOCK ? g->n_kv_heads : 1;
 }
 
 static void attention(const worker *w, size_t layer)
 {
-    size_t n_kv = w->g->n_kv_heads, heads = attention_heads(w), parts = n_kv / heads;
+    const gg_batch *b = &w->e->batch;
+    size_t heads = attention_heads(w->g), parts = w->g->n_kv_heads / heads;
     input out = attended(w);
     size_t columns = out.width / parts;
     size_t i;
-    while (gg_team_take(w->e->team, w->n_rows * parts, w->thread, &i)) {
-        size_t row = i / parts, part = i % parts;
+    while (gg_team_take(w->e->team, b->n_attend * parts, w->thread, &i)) {
+        size_t part = i / b->n_attend, row = b->attend_begin[i % b->n_attend];
+        size_t end = b->attend_begin[i % b->n_attend + 1];
         for (size_t h = 0; h < heads; h++)
-            attend_one(w, layer, row, part * heads + h);
-        quantize_part(w, &out, row, part * columns, (part + 1) * columns);
+            attend_rows(w, layer, row, end, part * heads + h);
+        for (size_t r = row; r < end; r++)
+            quantize_part(w, &out, r, part * columns, (part + 1) * columns);
     }
 }
 
@@ -474,6 +482,28 @@ static gorgon_status lay_row(gorgon_engine *e, const gorgon_row *row, size_t r, 
     return row->outputs & GORGON_WANT_LOGITS ? want_logits(e, r, err) : GORGON_OK;
 }
 
+// Neighbouring rows of a sequence attend together: the more, the less often K and V are read, but
+// every thread should find a few parts to take.
+static void lay_attention(gorgon_engine *e)
+{
+    enum { PIECES = 3 }; // per thread
+    gg_batch *b = &e->batch;
+    const gg_geometry *g = gg_model_geometry(e->model);
+    size_t parts = g->n_kv_heads / attention_heads(g);
+    size_t most = GG_ATTEND_QUERIES / (g->n_heads / g->n_kv_heads);
+    size_t fair = b->n_rows * parts / (PIECES * gg_team_size(e->team));
+    most = most < GG_ATTEND_ROWS ? most : GG_ATTEND_ROWS;
+    most = fair < most ? fair : most;
+    b->n_attend = 0;
+    for (size_t r = 0; r < b->n_rows; r++) {
+        size_t begin = b->n_attend > 0 ? b->attend_begin[b->n_attend - 1] : 0;
+        bool joins = r > 0 && r - begin < most && b->rows[r].sequence == b->rows[begin].sequence;
+        if (!joins)
+            b->attend_begin[b->n_attend++] = (uint32_t)r;
+    }
+    b->attend_begin[b->n_attend] = (uint32_t)b->n_rows;
+}
+
 gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, gorgon_error *err)
 {
     gg_batch *b = &engine->batch;
@@ -493,6 +523,7 @@ gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, g
     b->n_rows = pass->n_rows;
     b->layer_begin = pass->layer_begin;
     b->layer_end = pass->layer_end;
+    lay_attention(engine);
     pass_job job = {engine, pass->input};
     gg_team_run(engine->team, pass_on_thread, &job);
     return GORGON_OK;

@@ -9,23 +9,29 @@ enum {
 // Keys and values by position, and one way of delivering them.
 typedef struct fixture {
     guards g;
-    size_t group, head_dim, n;
-    float *q;        // [group][head_dim]
+    size_t rows, group, head_dim, n;
+    float *q;        // [rows][group][head_dim]
     uint16_t *k, *v; // [n][head_dim]
 } fixture;
 
-static void fixture_init(fixture *f, size_t group, size_t head_dim, size_t n, uint64_t seed)
+static void fixture_init_rows(fixture *f, size_t rows, size_t group, size_t head_dim, size_t n,
+                              uint64_t seed)
 {
-    *f = (fixture){.group = group, .head_dim = head_dim, .n = n};
-    f->q = guard_alloc(&f->g, group * head_dim * sizeof(float), true);
+    *f = (fixture){.rows = rows, .group = group, .head_dim = head_dim, .n = n};
+    f->q = guard_alloc(&f->g, rows * group * head_dim * sizeof(float), true);
     f->k = guard_alloc(&f->g, n * head_dim * 2, true);
     f->v = guard_alloc(&f->g, n * head_dim * 2, true);
-    for (size_t i = 0; i < group * head_dim; i++)
+    for (size_t i = 0; i < rows * group * head_dim; i++)
         f->q[i] = random_float(&seed);
     for (size_t i = 0; i < n * head_dim; i++) {
         f->k[i] = gg_f32_to_f16(random_float(&seed) * 2.0f);
         f->v[i] = gg_f32_to_f16(random_float(&seed));
     }
+}
+
+static void fixture_init(fixture *f, size_t group, size_t head_dim, size_t n, uint64_t seed)
+{
+    fixture_init_rows(f, 1, group, head_dim, n, seed);
 }
 
 // Every 16-bit value that no kernel may read into a result: NaN and infinity.
@@ -49,7 +55,8 @@ typedef struct delivery {
 } delivery;
 
 // Positions below n_committed in pages, the others in slots chosen by `spread`: 1 puts them side
-// by side, 2 leaves gaps, 3 also jumps about as the path of a tree may.
+// by side, 2 leaves gaps, 3 also jumps about as the path of a tree may. Of several rows each sees
+// one position less than the one before, as long as it has one in the slots.
 static void deliver(delivery *to, const fixture *f, size_t n_committed, size_t spread)
 {
     *to = (delivery){0};
@@ -77,7 +84,10 @@ static void deliver(delivery *to, const fixture *f, size_t n_committed, size_t s
         memcpy(slot_v + to->chain[i] * stride, f->v + (n_committed + i) * hd, hd * 2);
     }
     const size_t scratch = gg_attend_scratch(f->group, hd);
-    to->a = (gg_attend){.q = f->q,
+    const size_t stride_q = f->group * hd;
+    to->a = (gg_attend){.n_rows = f->rows,
+                        .stride = stride_q,
+                        .q = f->q,
                         .group = f->group,
                         .head_dim = hd,
                         .page_k = to->page_k,
@@ -86,10 +96,12 @@ static void deliver(delivery *to, const fixture *f, size_t n_committed, size_t s
                         .slot_k = slot_k,
                         .slot_v = slot_v,
                         .slot_v_stride = stride,
-                        .chain = guard_copy(&to->g, to->chain, n_chain * 4, true),
-                        .n_chain = n_chain,
-                        .out = guard_alloc(&to->g, f->group * hd * sizeof(float), true),
+                        .out = guard_alloc(&to->g, f->rows * stride_q * sizeof(float), true),
                         .scratch = guard_alloc(&to->g, (scratch + 15) / 16 * 64, true)};
+    for (size_t r = 0; r < f->rows; r++) {
+        to->a.n_chain[r] = n_chain > r ? n_chain - r : n_chain > 0;
+        to->a.chain[r] = guard_copy(&to->g, to->chain, to->a.n_chain[r] * 4, true);
+    }
 }
 
 // The scalar result when all but the last position are in pages.
@@ -106,7 +118,7 @@ static void check_delivery(const fixture *f, size_t n_committed, size_t spread, 
 {
     delivery d;
     deliver(&d, f, n_committed, spread);
-    const size_t size = f->group * f->head_dim;
+    const size_t size = f->rows * f->group * f->head_dim;
     for (size_t l = 0; l <= GG_LEVEL_COUNT; l++) {
         const gg_kernels *k = l < GG_LEVEL_COUNT ? test_level(l) : &gg_kernels_scalar;
         if (!k)
@@ -115,9 +127,9 @@ static void check_delivery(const fixture *f, size_t n_committed, size_t spread, 
         k->attend(&d.a);
         const size_t i = first_difference(want, d.a.out, size);
         cr_assert_eq(i, size,
-                     "%s: group %zu, head %zu, %zu in pages of %zu, spread %zu: %zu is %a, "
-                     "expected %a",
-                     k->name, f->group, f->head_dim, n_committed, f->n, spread, i,
+                     "%s: rows %zu, group %zu, head %zu, %zu in pages of %zu, spread %zu: %zu is "
+                     "%a, expected %a",
+                     k->name, f->rows, f->group, f->head_dim, n_committed, f->n, spread, i,
                      (double)d.a.out[i], (double)want[i]);
     }
     guard_free(&d.g);
@@ -154,6 +166,46 @@ Test(kernels_attend, every_head_size_and_group)
         check_deliveries(3, head_dims[i], 70);
     for (size_t group = 1; group <= 16; group++)
         check_deliveries(group, 32, 81);
+}
+
+// What each row gives alone, at the scalar level.
+static void reference_rows(const fixture *f, size_t n_committed, float *out)
+{
+    const size_t size = f->group * f->head_dim;
+    for (size_t r = 0; r < f->rows; r++) {
+        delivery d;
+        fixture one = *f;
+        one.rows = 1;
+        one.q = f->q + r * size;
+        const size_t n_chain = f->n - n_committed;
+        one.n = n_committed + (n_chain > r ? n_chain - r : n_chain > 0);
+        deliver(&d, &one, n_committed, 1);
+        gg_kernels_scalar.attend(&d.a);
+        memcpy(out + r * size, d.a.out, size * sizeof(float));
+        guard_free(&d.g);
+    }
+}
+
+Test(kernels_attend, rows_together_give_what_each_gives_alone)
+{
+    static float want[GG_ATTEND_QUERIES * 256];
+    static const struct {
+        size_t rows, group, head_dim;
+    } shapes[] = {{2, 1, 64}, {8, 3, 64},  {7, 3, 40},  {8, 1, 256},
+                  {5, 2, 6},  {4, 16, 48}, {3, 5, 128}, {8, 8, 16}};
+    static const size_t lengths[][2] = {{9, 1},     {9, 0},     {64, 56},   {70, 62},   {72, 64},
+                                        {130, 100}, {150, 128}, {200, 140}, {260, 259}, {260, 190}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        for (size_t j = 0; j < sizeof lengths / sizeof lengths[0]; j++) {
+            fixture f;
+            fixture_init_rows(&f, shapes[i].rows, shapes[i].group, shapes[i].head_dim,
+                              lengths[j][0], 100 * i + j);
+            reference_rows(&f, lengths[j][1], want);
+            for (size_t spread = 1; spread <= 3; spread++)
+                check_delivery(&f, lengths[j][1], spread, want);
+            guard_free(&f.g);
+        }
+    }
 }
 
 // Softmax in double.

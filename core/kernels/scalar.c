@@ -8,9 +8,8 @@
 
 size_t gg_attend_scratch(size_t group, size_t head_dim)
 {
-    // Per query head: scores of a block, scores of four slot tiles, the output of a block, four
-    // scalars (maximum and sum, running and of the block).
-    return group * (2 * GG_PAGE + head_dim + 4) + 64;
+    // A block of K and V as floats; scores and outputs of a block; scores of four slot tiles.
+    return 2 * GG_PAGE * head_dim + GG_ATTEND_QUERIES * (GG_PAGE + head_dim) + group * GG_PAGE;
 }
 #endif
 
@@ -281,30 +280,30 @@ static void block_max(const float *x, size_t n, float *out)
 }
 
 // K of a position is a strided column: element d at k[d * 16].
-static const uint16_t *position_k(const gg_attend *a, size_t position)
+static const uint16_t *position_k(const gg_attend *a, size_t row, size_t position)
 {
     if (position < a->n_committed)
         return a->page_k[position / GG_PAGE] + position % GG_PAGE / 16 * 16 * a->head_dim +
                position % 16;
-    const size_t slot = a->chain[position - a->n_committed];
+    const size_t slot = a->chain[row][position - a->n_committed];
     return a->slot_k + slot / 16 * 16 * a->head_dim + slot % 16;
 }
 
-static const uint16_t *position_v(const gg_attend *a, size_t position)
+static const uint16_t *position_v(const gg_attend *a, size_t row, size_t position)
 {
     if (position < a->n_committed)
         return a->page_v[position / GG_PAGE] + position % GG_PAGE * a->head_dim;
-    return a->slot_v + a->chain[position - a->n_committed] * a->slot_v_stride;
+    return a->slot_v + a->chain[row][position - a->n_committed] * a->slot_v_stride;
 }
 
 // One block of up to 64 positions for one query head: out[d] = sum of exp(s - max) * v[d].
-static void attend_block(const gg_attend *a, size_t head, size_t p0, size_t p1, float *max,
-                         float *sum, float *out)
+static void attend_block(const gg_attend *a, size_t row, size_t head, size_t p0, size_t p1,
+                         float *max, float *sum, float *out)
 {
-    const float *q = a->q + head * a->head_dim;
+    const float *q = a->q + row * a->stride + head * a->head_dim;
     float score[GG_PAGE] = {0};
     for (size_t p = p0; p < p1; p++) {
-        const uint16_t *k = position_k(a, p);
+        const uint16_t *k = position_k(a, row, p);
         for (size_t d = 0; d < a->head_dim; d++)
             score[p - p0] = gg_fma(q[d], gg_f16_to_f32(k[d * 16]), score[p - p0]);
     }
@@ -312,20 +311,21 @@ static void attend_block(const gg_attend *a, size_t head, size_t p0, size_t p1, 
     *sum = exp_shift(score, p1 - p0, *max, score);
     memset(out, 0, a->head_dim * sizeof *out);
     for (size_t p = p0; p < p1; p++) {
-        const uint16_t *v = position_v(a, p);
+        const uint16_t *v = position_v(a, row, p);
         for (size_t d = 0; d < a->head_dim; d++)
             out[d] = gg_fma(score[p - p0], gg_f16_to_f32(v[d]), out[d]);
     }
 }
 
-static void attend_head(const gg_attend *a, size_t head)
+static void attend_head(const gg_attend *a, size_t row, size_t head)
 {
-    const size_t n = a->n_committed + a->n_chain;
-    float *out = a->out + head * a->head_dim, *part = a->scratch;
+    const size_t n = a->n_committed + a->n_chain[row];
+    float *out = a->out + row * a->stride + head * a->head_dim, *part = a->scratch;
     float max, sum, part_max, part_sum;
-    attend_block(a, head, 0, n < GG_PAGE ? n : GG_PAGE, &max, &sum, out);
+    attend_block(a, row, head, 0, n < GG_PAGE ? n : GG_PAGE, &max, &sum, out);
     for (size_t p = GG_PAGE; p < n; p += GG_PAGE) {
-        attend_block(a, head, p, n - p < GG_PAGE ? n : p + GG_PAGE, &part_max, &part_sum, part);
+        attend_block(a, row, head, p, n - p < GG_PAGE ? n : p + GG_PAGE, &part_max, &part_sum,
+                     part);
         const float new_max = part_max > max ? part_max : max;
         const float old_factor = exp1(max - new_max), factor = exp1(part_max - new_max);
         max = new_max;
@@ -339,8 +339,10 @@ static void attend_head(const gg_attend *a, size_t head)
 
 static void attend(const gg_attend *a)
 {
-    for (size_t head = 0; head < a->group; head++)
-        attend_head(a, head);
+    for (size_t row = 0; row < a->n_rows; row++) {
+        for (size_t head = 0; head < a->group; head++)
+            attend_head(a, row, head);
+    }
 }
 
 static size_t multiply_adds(size_t steps, uint32_t *seed)

@@ -82,11 +82,18 @@ typedef struct gg_qrows {
     int32_t *sum; // [rows][n_in / 32], sum of q over the block
 } gg_qrows;
 
-// One sequence-row's attention over one KV head: `group` query heads share it.
+enum {
+    GG_ATTEND_ROWS = 8,     // rows of one call of attend
+    GG_ATTEND_QUERIES = 64, // rows times query heads per KV head
+};
+
+// Attention of rows of one sequence over one KV head, which `group` query heads share.
 // Positions 0 .. n_committed-1 are in pages; n_committed .. n_committed+n_chain-1 are rows of the
 // same pass, listed by slot in increasing position (ancestors first, the row itself last).
 typedef struct gg_attend {
-    const float *q; // [group][head_dim], already rotated and scaled by 1/sqrt(head_dim)
+    size_t n_rows;  // 1 to GG_ATTEND_ROWS
+    size_t stride;  // from a row to the next, in q and in out
+    const float *q; // [n_rows][group][head_dim], rotated and scaled by 1/sqrt(head_dim)
     size_t group, head_dim;
     const uint16_t *const *page_k; // per block of 64 positions: [4][head_dim][16] f16
     const uint16_t *const *page_v; // per block of 64 positions: [64][head_dim] f16
@@ -94,9 +101,9 @@ typedef struct gg_attend {
     const uint16_t *slot_k; // rows of the pass: [ceil(slots / 16)][head_dim][16] f16
     const uint16_t *slot_v; // rows of the pass: [slots][slot_v_stride] f16, this head's part
     size_t slot_v_stride;
-    const uint32_t *chain; // [n_chain] slots
-    size_t n_chain;
-    float *out;     // [group][head_dim]
+    const uint32_t *chain[GG_ATTEND_ROWS]; // [n_chain] slots
+    size_t n_chain[GG_ATTEND_ROWS];
+    float *out;     // [n_rows][group][head_dim]
     float *scratch; // at least gg_attend_scratch(group, head_dim) floats, 64-byte aligned
 } gg_attend;
 size_t gg_attend_scratch(size_t group, size_t head_dim);
