@@ -79,6 +79,15 @@ struct gorgon_engine {
     uint64_t memory_bytes;
 };
 
+// batch.c
+// Checks the rows of a pass and lays them out. Errors: ARGUMENT, LIMIT, naming the row.
+gorgon_status gg_batch_lay(gorgon_engine *engine, const gorgon_row *rows, size_t n,
+                           gorgon_error *err);
+// One more row with logits. Error: LIMIT.
+gorgon_status gg_batch_want_logits(gorgon_engine *engine, size_t row, gorgon_error *err);
+// KV heads that one thread takes at once: so many that their outputs are whole blocks.
+size_t gg_attention_heads(const gg_geometry *g);
+
 // kv.c
 gorgon_status gg_kv_create(gorgon_engine *engine, size_t positions, gorgon_error *err);
 void gg_kv_free(gg_kv_pool *pool);

@@ -1,0 +1,332 @@
+"""gorgon and llama.cpp side by side: the same file, threads, prompts and token ids, in turns.
+
+Called by bench/peer/run, which builds llama.cpp. Rates count decoding only; both sides are given the same
+ids. Everything of one round follows within seconds, so that a busy machine hits both alike; figures
+are medians over rounds (passes, prefill) or sums over prompts (decoding), ratios within this run.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import llama_cpp as llama
+import numpy as np
+from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+
+ROWS = (1, 2, 4, 8, 16, 32)
+CONTEXT, PREFILL = 128, 512
+TASK = {
+    c: "conversation"
+    for c in "writing roleplay reasoning math coding extraction stem humanities".split()
+}
+
+
+def filler(begin, n, n_vocab):
+    """Any ordinary ids do: the time does not depend on them."""
+    return [(i * 97 + 3) % n_vocab for i in range(begin, begin + n)]
+
+
+class Peer:
+    """llama.cpp through its C interface, so that no Python loop over logits counts against it."""
+
+    def __init__(self, path, threads, context):
+        params = llama.llama_model_default_params()
+        self.model = llama.llama_model_load_from_file(path.encode(), params)
+        if not self.model:
+            sys.exit(f"{path}: llama.cpp does not load it")
+        params = llama.llama_context_default_params()
+        params.n_ctx = context
+        params.n_batch = params.n_ubatch = PREFILL
+        params.n_threads = params.n_threads_batch = threads
+        self.ctx = llama.llama_init_from_model(self.model, params)
+        self.memory = llama.llama_get_memory(self.ctx)
+        self.vocab = llama.llama_model_get_vocab(self.model)
+        self.n_vocab = llama.llama_vocab_n_tokens(self.vocab)
+        self.greedy = llama.llama_sampler_init_greedy()
+        self.batch = llama.llama_batch_init(PREFILL, 0, 1)
+
+    def forward(self, ids, position, all_logits):
+        b = self.batch
+        b.n_tokens = len(ids)
+        for i, token in enumerate(ids):
+            b.token[i], b.pos[i] = int(token), position + i
+            b.n_seq_id[i], b.seq_id[i][0] = 1, 0
+            b.logits[i] = int(all_logits or i == len(ids) - 1)
+        if llama.llama_decode(self.ctx, b) != 0:
+            sys.exit("llama_decode failed")
+
+    def forget(self, position):
+        llama.llama_memory_seq_rm(self.memory, 0, position, -1)
+
+    def read(self, ids):
+        for i in range(0, len(ids), PREFILL):
+            self.forward(ids[i : i + PREFILL], i, False)
+
+    def winner(self, row):
+        return llama.llama_sampler_sample(self.greedy, self.ctx, row)
+
+    def timed_pass(self, n):
+        self.forget(CONTEXT)
+        begin = time.perf_counter()
+        self.forward(filler(CONTEXT, n, self.n_vocab), CONTEXT, True)
+        llama.llama_synchronize(self.ctx)
+        return time.perf_counter() - begin
+
+    def timed_prefill(self):
+        self.forget(0)
+        begin = time.perf_counter()
+        self.read(filler(0, PREFILL, self.n_vocab))
+        llama.llama_synchronize(self.ctx)
+        return time.perf_counter() - begin
+
+    def decode(self, prompt, n, draft):
+        """Greedy. Returns ids, seconds and passes after the prompt."""
+        self.forget(0)
+        self.read(prompt)
+        ids, passes = [self.winner(-1)], 0
+        begin = time.perf_counter()
+        while len(ids) < n and not llama.llama_vocab_is_eog(self.vocab, ids[-1]):
+            known = len(prompt) + len(ids) - 1
+            guess = []
+            if draft:
+                guess = draft(np.array(prompt + ids, dtype=np.intc))[: n - len(ids) - 1]
+            self.forward([ids[-1], *guess], known, True)
+            passes += 1
+            for i in range(len(guess) + 1):
+                ids.append(self.winner(i))
+                if llama.llama_vocab_is_eog(self.vocab, ids[-1]):
+                    break
+                if i < len(guess) and guess[i] != ids[-1]:
+                    break
+            if draft:
+                self.forget(len(prompt) + len(ids) - 1)
+        return ids, time.perf_counter() - begin, passes
+
+
+class Gorgon:
+    def __init__(self, command, model, heads, threads):
+        self.command, self.model, self.threads = command, model, str(threads)
+        self.heads = ["--heads", heads] if heads else []
+        self.n_vocab = None
+
+    def call(self, *arguments, stdin=None):
+        done = subprocess.run(
+            [self.command, *arguments], input=stdin, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            sys.exit(f"gorgon {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def tokenize(self, prompts):
+        lines = [
+            {"id": i, "messages": [{"role": "user", "content": p["turns"][0]}],
+             "add_generation_prompt": True}
+            for i, p in enumerate(prompts)
+        ]
+        out = self.call("tokenize", self.model, "--chat",
+                        stdin="".join(json.dumps(line) + "\n" for line in lines))
+        return [json.loads(line)["ids"] for line in out.splitlines()]
+
+    def batch(self, lines, tokens, *arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            prompts, out = os.path.join(folder, "in"), os.path.join(folder, "out")
+            with open(prompts, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+            self.call("batch", self.model, "--prompts", prompts, "--out", out, "--batch", "1",
+                      "-n", str(tokens), "-t", self.threads, *arguments)
+            with open(out, encoding="utf-8") as file:
+                return [json.loads(line) for line in file]
+
+    def passes(self, prompts):
+        out = self.call("bench", self.model, "--tree", "off", "--limit", "1", "-n", "1", "--context",
+                        str(CONTEXT), "-t", self.threads, "--prompts", prompts, "--json")
+        return json.loads(out)
+
+    def prefill(self, n_vocab):
+        line = {"id": 0, "ids": filler(0, PREFILL, n_vocab)}
+        return self.batch([line], 1, "--tree", "off")[0]["prefill_s"]
+
+
+def requantize(source, target):
+    params = llama.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize = llama.LLAMA_FTYPE_MOSTLY_Q4_0, True
+    if llama.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params)) != 0:
+        sys.exit(f"{source}: cannot be requantised")
+
+
+def compare_passes(ours, peer, rounds, prompts):
+    mine = {n: [] for n in ROWS}
+    theirs = {n: [] for n in ROWS}
+    prefill = ([], [])
+    machine = None
+    for _ in range(rounds):
+        machine = ours.passes(prompts)
+        for cost in machine["pass_cost"]:
+            if cost["rows"] in mine:
+                mine[cost["rows"]].append(cost["ms"])
+        peer.forget(0)
+        peer.read(filler(0, CONTEXT, peer.n_vocab))
+        for _ in range(5):
+            for n in ROWS:
+                theirs[n].append(1e3 * peer.timed_pass(n))
+        prefill[0].append(ours.prefill(peer.n_vocab))
+        prefill[1].append(peer.timed_prefill())
+    costs = []
+    for n in ROWS:
+        a, b = statistics.median(mine[n]), statistics.median(theirs[n])
+        costs.append({"rows": n, "ours_ms": a, "peer_ms": b, "ratio": b / a})
+    a, b = (PREFILL / statistics.median(p) for p in prefill)
+    return {
+        "machine": {k: machine[k] for k in ("machine", "limits", "commit") if k in machine},
+        "pass": costs,
+        "prefill": {"ours_tokens_per_s": a, "peer_tokens_per_s": b, "ratio": a / b},
+    }
+
+
+class Tally:
+    def __init__(self):
+        self.tokens, self.seconds, self.passes, self.differ, self.runs = 0, 0.0, 0, 0, 0
+
+    def add(self, ids, seconds, passes, plain):
+        self.tokens += len(ids) - 1  # the first comes from the prompt's pass
+        self.seconds += seconds
+        self.passes += passes
+        self.differ += ids != plain
+        self.runs += 1
+
+    def rate(self):
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    def json(self):
+        return {
+            "tokens_per_s": self.rate(),
+            "tokens_per_pass": self.tokens / self.passes if self.passes else 0.0,
+            "same_output": self.differ == 0,
+            "differing_prompts": self.differ,
+            "prompts": self.runs,
+        }
+
+
+def compare_decoding(ours, peer, prompts, ids, tokens):
+    """Task by task: ours plain and speculative, the peer plain and with its prompt lookup."""
+    drafts = {
+        "peer_plain": None,
+        "peer_lookup_2": LlamaPromptLookupDecoding(num_pred_tokens=2),
+        "peer_lookup_10": LlamaPromptLookupDecoding(num_pred_tokens=10),
+    }
+    ways = ["ours_plain", "ours_speculative", *drafts]
+    tallies = {}
+    tasks = sorted({TASK.get(p["category"], p["category"]) for p in prompts})
+    for turn, task in enumerate(tasks):
+        chosen = [i for i, p in enumerate(prompts) if TASK.get(p["category"], p["category"]) == task]
+        lines = [{"id": i, "ids": ids[i]} for i in chosen]
+        plain = {}
+        order = ways[turn % 2 :: 1] + ways[: turn % 2]
+        order.sort(key=lambda way: "plain" not in way)  # what the others are compared with
+        for way in order:
+            tally = tallies.setdefault((task, way), Tally())
+            base = plain.setdefault(way.split("_")[0], {})
+            if way in drafts:
+                for i in chosen:
+                    got, seconds, passes = peer.decode(ids[i], tokens, drafts[way])
+                    tally.add(got, seconds, passes, base.setdefault(i, got))
+            else:
+                extra = ours.heads if way == "ours_speculative" else ["--tree", "off"]
+                for r in ours.batch(lines, tokens, *extra):
+                    got = r["ids"]
+                    tally.add(got, r["decode_s"], r["passes"], base.setdefault(r["id"], got))
+            print(f"{task} {way}: {tally.rate():.1f} tokens/s", file=sys.stderr)
+    result = {}
+    for task in [*tasks, "all"]:
+        result[task] = {}
+        for way in ways:
+            tally = Tally()
+            for (t, w), one in tallies.items():
+                if w == way and task in (t, "all"):
+                    tally.tokens += one.tokens
+                    tally.seconds += one.seconds
+                    tally.passes += one.passes
+                    tally.differ += one.differ
+                    tally.runs += one.runs
+            result[task][way] = tally.json()
+    return result
+
+
+def table(name, result):
+    print(f"\n{name}\n\n| rows of a pass | gorgon ms | llama.cpp ms | ratio |\n|---|---|---|---|")
+    for cost in result["pass"]:
+        print(f"| {cost['rows']} | {cost['ours_ms']:.1f} | {cost['peer_ms']:.1f} "
+              f"| {cost['ratio']:.2f} |")
+    p = result["prefill"]
+    print(f"\nPrefill of {PREFILL} tokens: {p['ours_tokens_per_s']:.0f} against "
+          f"{p['peer_tokens_per_s']:.0f} tokens/s, {p['ratio']:.2f} x\n")
+    print("| task | gorgon plain | with heads | llama.cpp plain | lookup 2 | lookup 10 "
+          "| plain x | heads x its plain | heads x its best |\n|---|---|---|---|---|---|---|---|---|")
+    for task, way in result["decoding"].items():
+        a, b, c, d, e = (w["tokens_per_s"] for w in way.values())
+        print(f"| {task} | {a:.0f} | {b:.0f} | {c:.0f} | {d:.0f} | {e:.0f} | {a / c:.2f} "
+              f"| {b / c:.2f} | {b / max(c, d, e):.2f} |")
+    print()
+    for way in result["decoding"]["all"]:
+        w = result["decoding"]["all"][way]
+        same = "yes" if w["same_output"] else f"NO, {w['differing_prompts']} of {w['prompts']} differ"
+        print(f"{way}: {w['tokens_per_pass']:.2f} tokens per pass, same output as its plain: {same}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="GGUF file")
+    parser.add_argument("--gorgon", required=True, help="the gorgon binary")
+    parser.add_argument("--heads", help="heads for it")
+    parser.add_argument("--prompts", default="bench/prompts.jsonl")
+    parser.add_argument("--limit", type=int, default=0, help="first N prompts of each task")
+    parser.add_argument("-n", "--tokens", type=int, default=128)
+    parser.add_argument("-t", "--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=5, help="of passes and prefill")
+    parser.add_argument("--q4-0", metavar="FILE", help="also on FILE, requantised to Q4_0 if absent")
+    parser.add_argument("--json", metavar="FILE", help="all figures")
+    args = parser.parse_args()
+    silent = llama.llama_log_callback(lambda *_: None)
+    llama.llama_log_set(silent, ctypes.c_void_p(0))
+    llama.llama_backend_init()
+    with open(args.prompts, encoding="utf-8") as file:
+        prompts = [json.loads(line) for line in file]
+    if args.limit:
+        seen = {}
+        prompts = [p for p in prompts
+                   if seen.setdefault(TASK.get(p["category"], p["category"]), []).append(0)
+                   or len(seen[TASK.get(p["category"], p["category"])]) <= args.limit]
+    files = {os.path.basename(args.model): args.model}
+    if args.q4_0:
+        if not os.path.exists(args.q4_0):
+            requantize(args.model, args.q4_0)
+        files["the same requantised to Q4_0"] = args.q4_0
+    result = {
+        "peer": {"package": f"llama-cpp-python {llama.__version__}",
+                 "build": llama.llama_print_system_info().decode()},
+        "threads": args.threads, "tokens": args.tokens, "prompts": len(prompts), "files": {},
+    }
+    print(f"{result['peer']['package']}, {result['peer']['build']}; {args.threads} threads")
+    for name, path in files.items():
+        ours = Gorgon(args.gorgon, path, args.heads if path == args.model else None, args.threads)
+        ids = ours.tokenize(prompts)
+        longest = max(len(i) for i in ids) + args.tokens
+        peer = Peer(path, args.threads, max(longest, PREFILL + 64))
+        one = compare_passes(ours, peer, args.rounds, args.prompts)
+        one["decoding"] = compare_decoding(ours, peer, prompts, ids, args.tokens)
+        result["files"][name] = one
+        table(name, one)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
