@@ -58,7 +58,10 @@ static void add_synth_flags(cli_spec *spec, attach_flags *f)
 static void add_train_flags(cli_spec *spec, attach_flags *f)
 {
     gorgon_train_options *o = &f->train;
-    cli_add_size(spec, "n-heads", 0, &o->n_heads, 1, 16, "heads (default 4)");
+    cli_add_string(spec, "arch", 0, &o->architecture, "NAME",
+                   "medusa (default): one head per depth; recurrent: one for all, which sees the "
+                   "drafted tokens");
+    cli_add_size(spec, "n-heads", 0, &o->n_heads, 1, 16, "depths (default 4)");
     cli_add_size(spec, "blocks", 0, &o->n_blocks, 1, 8, "residual blocks per head (default 1)");
     cli_add_flag(spec, "no-root", &f->no_root, "heads do not see the known root token");
     cli_add_size(spec, "draft-vocab", 0, &o->draft_vocab, 0, 1 << 20,

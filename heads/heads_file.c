@@ -78,11 +78,15 @@ static gorgon_status read_kind(const reader *r)
     const char *kind;
     gg_heads_key(key, r->index, "kind");
     gorgon_status status = gg_gguf_get_string(r->file, key, &kind, NULL, r->err);
-    if (status == GORGON_OK && strcmp(kind, GG_HEADS_KIND) != 0)
+    if (status != GORGON_OK)
+        return status;
+    r->set->recurrent = strcmp(kind, GG_HEADS_RECURRENT) == 0;
+    if (!r->set->recurrent && strcmp(kind, GG_HEADS_MEDUSA) != 0)
         return gg_fail(r->err, GORGON_ERROR_UNSUPPORTED,
-                       "%s: key '%s' is '%.40s', expected '" GG_HEADS_KIND "'", label(r->file), key,
-                       kind);
-    return status;
+                       "%s: key '%s' is '%.40s', expected '" GG_HEADS_MEDUSA
+                       "' or '" GG_HEADS_RECURRENT "'",
+                       label(r->file), key, kind);
+    return GORGON_OK;
 }
 
 static gorgon_status read_calibration(const reader *r)
@@ -131,6 +135,10 @@ static gorgon_status read_keys(const reader *r)
         status = read_flag(r, "root_embedding", &set->root_embedding);
     if (status == GORGON_OK)
         status = read_flag(r, "own_output", &set->own_output);
+    if (status == GORGON_OK && set->recurrent && (!set->root_embedding || set->own_output))
+        return gg_fail(r->err, GORGON_ERROR_FORMAT,
+                       "%s: set %zu: recurrent heads need root_embedding and have no own_output",
+                       label(r->file), r->index);
     if (status == GORGON_OK)
         status = read_text(r, "training", &set->training_json);
     if (status == GORGON_OK)
@@ -215,16 +223,21 @@ static gorgon_status read_draft_ids(const reader *r)
     return GORGON_OK;
 }
 
+static size_t cells(const gg_head_set *set)
+{
+    return gg_head_cells(set->recurrent, set->n_heads);
+}
+
 static gorgon_status alloc_pointers(const reader *r)
 {
     gg_head_set *set = r->set;
-    const size_t n = set->n_heads * set->n_blocks;
+    const size_t n = cells(set) * set->n_blocks;
     set->weight = gg_alloc(n, sizeof *set->weight);
     set->bias = gg_alloc(n, sizeof *set->bias);
     if (set->root_embedding)
-        set->root = gg_alloc(set->n_heads, sizeof *set->root);
+        set->root = gg_alloc(cells(set), sizeof *set->root);
     if (set->own_output)
-        set->output = gg_alloc(set->n_heads, sizeof *set->output);
+        set->output = gg_alloc(cells(set), sizeof *set->output);
     if (!set->weight || !set->bias || (set->root_embedding && !set->root) ||
         (set->own_output && !set->output))
         return gg_fail(r->err, GORGON_ERROR_MEMORY, "%s: set %zu: out of memory", label(r->file),
@@ -258,11 +271,11 @@ static gorgon_status read_biases(const reader *r)
 {
     gg_head_set *set = r->set;
     const size_t d = set->d_model;
-    set->bias_values = gg_alloc(set->n_heads * set->n_blocks, d * sizeof *set->bias_values);
+    set->bias_values = gg_alloc(cells(set) * set->n_blocks, d * sizeof *set->bias_values);
     if (!set->bias_values)
         return gg_fail(r->err, GORGON_ERROR_MEMORY, "%s: set %zu: out of memory", label(r->file),
                        r->index);
-    for (size_t i = 0; i < set->n_heads * set->n_blocks; i++) {
+    for (size_t i = 0; i < cells(set) * set->n_blocks; i++) {
         gg_heads_name name;
         const gg_tensor *t = NULL;
         gg_heads_block_name(name, r->index, i / set->n_blocks, i % set->n_blocks, "bias");
@@ -278,7 +291,7 @@ static gorgon_status read_biases(const reader *r)
 static size_t tensor_count(const gg_head_set *set)
 {
     return (set->n_draft ? 1 : 0) +
-           set->n_heads *
+           cells(set) *
                (2 * set->n_blocks + (set->root_embedding ? 1 : 0) + (set->own_output ? 1 : 0));
 }
 
@@ -291,7 +304,7 @@ static gorgon_status read_set(const reader *r)
         status = read_draft_ids(r);
     if (status == GORGON_OK)
         status = alloc_pointers(r);
-    for (size_t k = 0; status == GORGON_OK && k < r->set->n_heads; k++)
+    for (size_t k = 0; status == GORGON_OK && k < cells(r->set); k++)
         status = read_head(r, k);
     return status == GORGON_OK ? read_biases(r) : status;
 }
@@ -468,7 +481,7 @@ static uint64_t parameters(const gg_head_set *s, uint64_t n_vocab)
         head += d * d;
     if (s->own_output)
         head += (s->n_draft ? s->n_draft : n_vocab) * d;
-    return s->n_heads * head;
+    return cells(s) * head;
 }
 
 gorgon_status gorgon_heads_describe(const gorgon_heads *heads, size_t set,
@@ -479,7 +492,7 @@ gorgon_status gorgon_heads_describe(const gorgon_heads *heads, size_t set,
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "%s: no set %zu, expected 0 to %zu",
                        label(heads->file), set, heads->n_sets - 1);
     *info = (gorgon_head_set_info){
-        .kind = GG_HEADS_KIND,
+        .kind = s->recurrent ? GG_HEADS_RECURRENT : GG_HEADS_MEDUSA,
         .n_heads = s->n_heads,
         .n_blocks = s->n_blocks,
         .d_model = s->d_model,

@@ -12,7 +12,8 @@ enum {
 };
 
 #define GG_HEADS_ARCHITECTURE "gorgon-heads"
-#define GG_HEADS_KIND         "medusa"
+#define GG_HEADS_MEDUSA       "medusa" // values of the key "kind"
+#define GG_HEADS_RECURRENT    "recurrent"
 
 typedef char gg_heads_name[GG_MAX_NAME];
 

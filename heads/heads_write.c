@@ -73,6 +73,9 @@ static gorgon_status check_source(const source *s, const gorgon_fingerprint *bas
         status = check_range(s, "n_draft", set->n_draft, 0, base->n_vocab);
     if (status != GORGON_OK)
         return status;
+    if (set->recurrent && !set->root_embedding)
+        return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
+                       "set %zu: recurrent heads need the root embedding", s->index);
     if (!gg_heads_weight_type(set->weight_type) ||
         gg_dtype_row_bytes(set->weight_type, set->d_model) == 0)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
@@ -92,7 +95,8 @@ static gorgon_status put_keys(const source *s)
     const gg_head_set_source *set = s->set;
     gg_heads_name key;
     gg_heads_key(key, s->index, "kind");
-    gorgon_status status = gg_gguf_put_string(s->w, key, GG_HEADS_KIND, s->err);
+    gorgon_status status = gg_gguf_put_string(
+        s->w, key, set->recurrent ? GG_HEADS_RECURRENT : GG_HEADS_MEDUSA, s->err);
     if (status == GORGON_OK)
         status = put_size(s, "n_heads", set->n_heads);
     if (status == GORGON_OK)
@@ -171,7 +175,7 @@ static gorgon_status put_tensors(source *s)
     s->rows = gg_alloc(set->d_model, s->row_bytes);
     if (!s->rows)
         return gg_fail(s->err, GORGON_ERROR_MEMORY, "set %zu: out of memory", s->index);
-    for (size_t k = 0; status == GORGON_OK && k < set->n_heads; k++)
+    for (size_t k = 0; status == GORGON_OK && k < gg_head_cells(set->recurrent, set->n_heads); k++)
         status = put_head(s, k);
     gg_free(s->rows);
     return status;

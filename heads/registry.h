@@ -6,7 +6,8 @@
 
 #define GG_PROPOSERS(X)                                                                            \
     X("heads", gg_heads_proposer)                                                                  \
-    X("lookup", gg_lookup_proposer)
+    X("lookup", gg_lookup_proposer)                                                                \
+    X("recycling", gg_recycling_proposer)
 
 #define GG_DECLARE_PROPOSER(name, create)                                                          \
     gorgon_status create(const gg_proposer_config *config, gg_proposer **out, gorgon_error *err);

@@ -51,9 +51,9 @@ static void make_targets(problem *p, bool hard)
     }
 }
 
-static problem make_problem(size_t n_blocks, bool root, bool hard)
+static problem make_shape(size_t n_blocks, bool root, bool recurrent, bool hard)
 {
-    problem p = {.shape = {HEADS, n_blocks, D, OUT, root}};
+    problem p = {.shape = {HEADS, n_blocks, D, OUT, root, recurrent}};
     p.layout = gg_medusa_layout_of(&p.shape);
     p.parameters = gg_alloc(p.layout.n, sizeof(float));
     p.gradient = gg_alloc(p.layout.n, sizeof(float));
@@ -65,6 +65,11 @@ static problem make_problem(size_t n_blocks, bool root, bool hard)
     fill(p.output, (size_t)OUT * D, 3, 0.4f);
     make_targets(&p, hard);
     return p;
+}
+
+static problem make_problem(size_t n_blocks, bool root, bool hard)
+{
+    return make_shape(n_blocks, root, false, hard);
 }
 
 static void free_problem(problem *p)
@@ -98,26 +103,36 @@ static double sigmoid(double x)
     return 1.0 / (1.0 + exp(-x));
 }
 
+// z becomes z + silu(weight [z, e] + bias) of a block; e is NULL for blocks that see z alone.
+static void reference_block(const double *weight, const double *bias, const float *e, double *z)
+{
+    size_t n = e ? 2 * D : D;
+    double next[D];
+    for (size_t o = 0; o < D; o++) {
+        double a = bias[o];
+        for (size_t i = 0; i < D; i++)
+            a += weight[o * n + i] * z[i] + (e ? weight[o * n + D + i] * (double)e[i] : 0.0);
+        next[o] = z[o] + a * sigmoid(a);
+    }
+    memcpy(z, next, sizeof next);
+}
+
 // Output of the last block for one pair, straight from the definition.
 static void reference_hidden(const problem *p, const double *w, size_t row, size_t head, double *z)
 {
-    size_t width = p->layout.input;
-    const float *x = p->input + row * width;
+    const gg_medusa_shape *s = &p->shape;
+    const float *x = p->input + row * p->layout.input, *e = s->root_embedding ? x + D : NULL;
+    size_t cell = s->recurrent ? 0 : head;
     for (size_t i = 0; i < D; i++)
         z[i] = (double)x[i];
-    for (size_t block = 0; block < p->shape.n_blocks; block++) {
-        size_t n = block == 0 ? width : D;
-        const double *weight = w + gg_medusa_weight_at(&p->shape, block, head);
-        const double *bias = w + gg_medusa_bias_at(&p->shape, block, head);
-        double next[D];
-        for (size_t o = 0; o < D; o++) {
-            double a = bias[o];
-            for (size_t i = 0; i < n; i++)
-                a += weight[o * n + i] * (block == 0 ? (double)x[i] : z[i]);
-            next[o] = z[o] + a * sigmoid(a);
-        }
-        memcpy(z, next, sizeof next);
-    }
+    for (size_t depth = 0; s->recurrent && depth < head; depth++)
+        reference_block(w + gg_medusa_weight_at(s, 0, 0), w + gg_medusa_bias_at(s, 0, 0),
+                        x + (1 + depth) * D, z);
+    if (s->recurrent)
+        e = x + (1 + head) * D;
+    for (size_t block = 0; block < s->n_blocks; block++)
+        reference_block(w + gg_medusa_weight_at(s, block, cell),
+                        w + gg_medusa_bias_at(s, block, cell), block == 0 ? e : NULL, z);
 }
 
 static double reference_pair(const problem *p, const double *w, size_t row, size_t head)
@@ -166,19 +181,20 @@ static void check_gradient(const problem *p, size_t at, const char *kind)
               "%s at %zu: gradient %.9g, central difference %.9g", kind, at, got, slope);
 }
 
-static void check_problem(size_t n_blocks, bool root, bool hard)
+static void check_gradients(problem p)
 {
-    problem p = make_problem(n_blocks, root, hard);
+    bool root = p.shape.root_embedding;
+    size_t n_blocks = p.shape.n_blocks;
     run(&p, 1, true);
     double w[2 * HEADS * D * (3 * D + 2)];
     for (size_t i = 0; i < p.layout.n; i++)
         w[i] = (double)p.parameters[i];
     for (size_t i = 0; i < ROWS * HEADS; i++)
         cr_assert(fabs(p.loss[i] - reference_pair(&p, w, i / HEADS, i % HEADS)) < 1e-5);
-    for (size_t head = 0; head < HEADS; head++) {
+    for (size_t head = 0; head < gg_medusa_cells(&p.shape); head++) {
         for (size_t block = 0; block < n_blocks; block++) {
             size_t weight = gg_medusa_weight_at(&p.shape, block, head);
-            size_t width = block == 0 ? p.layout.input : D;
+            size_t width = block == 0 ? p.layout.first : D;
             for (size_t i = 0; i < 5; i++) {
                 check_gradient(&p, weight + (7 * i + head) * width + 3 * i, "W");
                 if (block == 0 && root)
@@ -188,6 +204,18 @@ static void check_problem(size_t n_blocks, bool root, bool hard)
         }
     }
     free_problem(&p);
+}
+
+static void check_problem(size_t n_blocks, bool root, bool hard)
+{
+    check_gradients(make_problem(n_blocks, root, hard));
+}
+
+Test(medusa_train, gradient_recurrent)
+{
+    for (size_t blocks = 1; blocks <= 3; blocks++)
+        check_gradients(make_shape(blocks, true, true, false));
+    check_gradients(make_shape(2, true, true, true));
 }
 
 Test(medusa_train, gradient_soft)

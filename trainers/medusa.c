@@ -1,53 +1,38 @@
 // Forward and backward of Medusa heads on a batch. All heads' first blocks are one product, their
 // logits another; logits exist for a bounded block of rows only.
-#include "trainers/medusa.h"
+#include "medusa_impl.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
-#include "medusa_loss.h"
-#include "trainers/blis.h"
 
 enum { LOGIT_BYTES = 16 << 20 }; // of the block of logits; at least MIN_LOGIT_ROWS rows
 enum { MIN_LOGIT_ROWS = 64 };
 
-struct gg_medusa_trainer {
-    gg_team *team;
-    const gg_kernels *kernels;
-    gg_medusa_shape shape;
-    gg_medusa_layout layout;
-    const float *output; // [n_out][d]
-    size_t max_rows, logit_rows;
-    float **z;      // [n_blocks] of [max_rows][n_heads * d]: output of each block
-    float **slope;  // [n_blocks] of the same: first W z + b, then silu'(W z + b)
-    float *dz;      // [max_rows][n_heads * d]
-    float *logits;  // [logit_rows][n_out]
-    float *maxima;  // [threads][ceil(n_out / 64)]
-    float *scratch; // [threads][2 * d]
-};
-
 gg_medusa_layout gg_medusa_layout_of(const gg_medusa_shape *s)
 {
     gg_medusa_layout layout;
-    layout.input = s->root_embedding ? 2 * s->d : s->d;
-    layout.n_weights = s->n_heads * s->d * (layout.input + (s->n_blocks - 1) * s->d);
-    layout.n = layout.n_weights + s->n_blocks * s->n_heads * s->d;
+    size_t cells = gg_medusa_cells(s);
+    layout.first = s->root_embedding ? 2 * s->d : s->d;
+    layout.input = s->recurrent ? (1 + s->n_heads) * s->d : layout.first;
+    layout.n_weights = cells * s->d * (layout.first + (s->n_blocks - 1) * s->d);
+    layout.n = layout.n_weights + s->n_blocks * cells * s->d;
     return layout;
 }
 
 size_t gg_medusa_weight_at(const gg_medusa_shape *s, size_t block, size_t head)
 {
-    size_t input = s->root_embedding ? 2 * s->d : s->d;
+    size_t first = s->root_embedding ? 2 * s->d : s->d, cells = gg_medusa_cells(s);
     if (block == 0)
-        return head * s->d * input;
-    return s->n_heads * s->d * input + ((block - 1) * s->n_heads + head) * s->d * s->d;
+        return head * s->d * first;
+    return cells * s->d * first + ((block - 1) * cells + head) * s->d * s->d;
 }
 
 size_t gg_medusa_bias_at(const gg_medusa_shape *s, size_t block, size_t head)
 {
-    return gg_medusa_layout_of(s).n_weights + (block * s->n_heads + head) * s->d;
+    return gg_medusa_layout_of(s).n_weights + (block * gg_medusa_cells(s) + head) * s->d;
 }
 
 static bool allocate(gg_medusa_trainer *m)
@@ -126,12 +111,12 @@ typedef struct block_work {
     float *bias_gradient;
 } block_work;
 
-// z = before + silu(a), slope = silu'(a) for one head at one position, a = slope + bias.
 // exp only ever sees arguments <= 0.
-static void activate(const gg_kernels *kernels, size_t d, const float *restrict before,
-                     const float *restrict bias, float *restrict slope, float *restrict z,
-                     float *restrict a, float *restrict e)
+void gg_medusa_activate(const gg_kernels *kernels, size_t d, const float *restrict before,
+                        const float *restrict bias, float *restrict slope, float *restrict z,
+                        float *restrict scratch)
 {
+    float *restrict a = scratch, *restrict e = scratch + d;
     for (size_t i = 0; i < d; i++) {
         a[i] = slope[i] + bias[i];
         e[i] = -fabsf(a[i]);
@@ -154,9 +139,9 @@ static void activate_part(void *context, size_t thread, size_t n_threads)
     for (size_t row = begin; row < end; row++) {
         for (size_t h = 0; h < heads; h++) {
             size_t at = (row * heads + h) * d;
-            activate(m->kernels, d, w->before + row * w->before_ld + h * w->before_step,
-                     w->bias + h * d, m->slope[w->block] + at, m->z[w->block] + at, scratch,
-                     scratch + d);
+            gg_medusa_activate(m->kernels, d, w->before + row * w->before_ld + h * w->before_step,
+                               w->bias + h * d, m->slope[w->block] + at, m->z[w->block] + at,
+                               scratch);
         }
     }
 }
@@ -190,9 +175,8 @@ static gorgon_status forward_block(gg_medusa_trainer *m, const float *parameters
     return status;
 }
 
-// Logits, loss and dz of all pairs, a block of rows at a time.
-static gorgon_status run_logits(gg_medusa_trainer *m, const gg_medusa_batch *batch,
-                                gorgon_error *err)
+gorgon_status gg_medusa_run_logits(gg_medusa_trainer *m, const gg_medusa_batch *batch,
+                                   gorgon_error *err)
 {
     const gg_medusa_shape *s = &m->shape;
     const float *z = m->z[s->n_blocks - 1];
@@ -276,10 +260,12 @@ gorgon_status gg_medusa_trainer_run(gg_medusa_trainer *m, const float *parameter
                        "medusa training: expected 1 to %zu positions, got %zu", m->max_rows,
                        batch->rows);
     gorgon_status status = GORGON_OK;
+    if (m->shape.recurrent)
+        return gg_recurrent_run(m, parameters, batch, err);
     for (size_t j = 0; j < m->shape.n_blocks && status == GORGON_OK; j++)
         status = forward_block(m, parameters, batch, j, err);
     if (status == GORGON_OK)
-        status = run_logits(m, batch, err);
+        status = gg_medusa_run_logits(m, batch, err);
     for (size_t j = m->shape.n_blocks; batch->gradient && j-- > 0 && status == GORGON_OK;)
         status = backward_block(m, parameters, batch, j, err);
     return status;

@@ -1,6 +1,6 @@
-// gorgon_train: Medusa-1 heads on a frozen base (arXiv 2401.10774) from a feature cache. A step is
-// a pure function of the state before it, the options and the cache, so a run that was stopped
-// continues bit for bit.
+// gorgon_train: Medusa or recurrent heads on a frozen base (arXiv 2401.10774) from a feature cache.
+// A step is a pure function of the state before it, the options and the cache, so a run that was
+// stopped continues bit for bit.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +29,7 @@ typedef struct training {
     gorgon_engine *engine;
     char *state_path;
     gg_dtype weight_type;
+    bool recurrent;
     gg_cache *cache;
     gg_train_data *data;
     gg_batch_maker maker;
@@ -48,6 +49,7 @@ void gorgon_train_options_init(gorgon_train_options *options)
 {
     *options = (gorgon_train_options){
         .seed = 1,
+        .architecture = "medusa",
         .n_heads = 4,
         .n_blocks = 1,
         .root_embedding = true,
@@ -87,6 +89,12 @@ static gorgon_status check_real(const char *name, double value, double least, do
 static gorgon_status check_options(training *t, gorgon_error *err)
 {
     const gorgon_train_options *o = t->options;
+    const char *architecture = o->architecture ? o->architecture : "";
+    t->recurrent = strcmp(architecture, "recurrent") == 0;
+    if (!t->recurrent && strcmp(architecture, "medusa") != 0)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "training: architecture is '%.40s', expected medusa or recurrent",
+                       architecture);
     if (!o->cache || !o->out)
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "training: no %s given",
                        o->cache ? "heads file to write" : "feature cache");
@@ -187,7 +195,7 @@ static uint64_t identity_of(const training *t)
     const uint64_t words[] = {o->seed,
                               o->n_heads,
                               o->n_blocks,
-                              o->root_embedding,
+                              o->root_embedding + 2 * (uint64_t)t->recurrent,
                               t->maker.n_draft,
                               real_bits(o->epochs),
                               o->batch,
@@ -229,7 +237,8 @@ static gorgon_status set_up(training *t, gorgon_error *err)
     gg_medusa_shape shape = {.n_heads = o->n_heads,
                              .n_blocks = o->n_blocks,
                              .d = gg_model_geometry(gg_engine_model(t->engine))->d_model,
-                             .root_embedding = o->root_embedding};
+                             .root_embedding = o->root_embedding || t->recurrent,
+                             .recurrent = t->recurrent};
     gg_batch_maker wanted = {.engine = t->engine,
                              .shape = shape,
                              .hard_targets = o->hard_targets,
@@ -424,8 +433,8 @@ static double coverage(const training *t)
 static void split_weights(const training *t, float *weights, float *roots)
 {
     const gg_medusa_shape *s = &t->maker.shape;
-    size_t d = s->d, width = t->layout.input;
-    for (size_t h = 0; h < s->n_heads; h++) {
+    size_t d = s->d, width = t->layout.first;
+    for (size_t h = 0; h < gg_medusa_cells(s); h++) {
         const float *from = t->state.parameters + gg_medusa_weight_at(s, 0, h);
         for (size_t o = 0; o < d; o++) {
             memcpy(weights + (h * d + o) * d, from + o * width, d * sizeof(float));
@@ -442,7 +451,7 @@ static gorgon_status write_set(const training *t, float *weights, float *roots, 
     const gg_medusa_shape *s = &t->maker.shape;
     const float *weight[MOST], *bias[MOST], *root[GG_MAX_DRAFT_HEADS];
     split_weights(t, weights, roots);
-    for (size_t h = 0; h < s->n_heads; h++) {
+    for (size_t h = 0; h < gg_medusa_cells(s); h++) {
         root[h] = roots + h * s->d * s->d;
         for (size_t j = 0; j < s->n_blocks; j++) {
             weight[h * s->n_blocks + j] = j == 0
@@ -451,7 +460,8 @@ static gorgon_status write_set(const training *t, float *weights, float *roots, 
             bias[h * s->n_blocks + j] = t->state.parameters + gg_medusa_bias_at(s, j, h);
         }
     }
-    gg_head_set_source set = {.n_heads = s->n_heads,
+    gg_head_set_source set = {.recurrent = s->recurrent,
+                              .n_heads = s->n_heads,
                               .n_blocks = s->n_blocks,
                               .d_model = s->d,
                               .n_draft = t->maker.n_draft,

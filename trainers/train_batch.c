@@ -154,15 +154,21 @@ static void fill_part(void *context, size_t thread, size_t n_threads)
     const gg_batch_maker *maker = w->maker;
     const gg_kernels *kernels = gg_engine_kernels(maker->engine);
     const gorgon_model *model = gg_engine_model(maker->engine);
-    size_t d = maker->shape.d, width = maker->shape.root_embedding ? 2 * d : d, begin, end;
+    size_t d = maker->shape.d, width = gg_medusa_layout_of(&maker->shape).input, begin, end;
     gg_team_share(w->n, 1, thread, n_threads, &begin, &end);
     for (size_t row = begin; row < end; row++) {
         size_t record = w->records[row];
         float *x = w->input + row * width;
         kernels->from_f16(w->store->hidden + record * d, d, x);
-        if (maker->shape.root_embedding) {
-            gg_model_embed(model, (gorgon_token)w->store->next[record], x + d);
-            kernels->rms_norm(x + d, maker->ones, GG_HEADS_ROOT_EPS, d, x + d);
+        // Of the tokens after the record: the root always, the next ones while they have targets.
+        for (size_t k = 0; (k + 1) * d < width; k++) {
+            float *e = x + (1 + k) * d;
+            if (k > 0 && k >= w->store->run[record]) {
+                memset(e, 0, d * sizeof *e);
+                continue;
+            }
+            gg_model_embed(model, (gorgon_token)w->store->next[record + k], e);
+            kernels->rms_norm(e, maker->ones, GG_HEADS_ROOT_EPS, d, e);
         }
         fill_targets(w, row);
     }

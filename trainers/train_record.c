@@ -83,7 +83,7 @@ char *gg_train_record_json(const gg_train_facts *f)
     gorgon_model_info info;
     gorgon_model_describe(f->model, &info);
     json_t *root = json_object();
-    put_text(root, "recipe", "medusa1");
+    put_text(root, "recipe", f->maker->shape.recurrent ? "recurrent" : "medusa1");
     put_text(root, "gorgon", GORGON_VERSION);
     put_text(root, "base", info.name);
     json_object_set_new(root, "options", options_json(f->options, f->maker->n_draft));

@@ -80,12 +80,26 @@ static const gg_calibration_weights lookup_prior = {
            {0.2f, 1.3f, -0.3f, 0, 0, 0, 0, 0, 1.0f, 0}}},
 };
 
+// Recycled tokens: the share among those kept, less sure the further down and the longer ago.
+static const gg_calibration_weights recycling_prior = {
+    .w = {{{-0.6f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 0, 0},
+           {-0.6f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 0, 0},
+           {-0.6f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 0, 0},
+           {-0.6f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 0, 0}},
+          {{-1.0f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 1.0f, 0},
+           {-1.0f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 1.0f, 0},
+           {-1.0f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 1.0f, 0},
+           {-1.0f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 1.0f, 0}}},
+};
+
 const gg_calibration_weights *gg_calibration_builtin(const char *proposer)
 {
     if (strcmp(proposer, "heads") == 0)
         return &heads_prior;
     if (strcmp(proposer, "lookup") == 0)
         return &lookup_prior;
+    if (strcmp(proposer, "recycling") == 0)
+        return &recycling_prior;
     return NULL;
 }
 

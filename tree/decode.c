@@ -292,6 +292,38 @@ static gorgon_status verify_all(gorgon_decoder *d, step_account *step, gorgon_er
     }
 }
 
+// The rows of one stream that have logits: in a decoding stream any node of its tree.
+static size_t list_verified(const gorgon_decoder *d, const gg_slot *slot, gg_verified_row *out)
+{
+    const gorgon_stream *s = slot->stream;
+    const gg_draft_tree *tree = &slot->tree;
+    size_t n = 0, root = slot->prompt ? s->n_prompt - 1 : s->n_tokens - 1;
+    size_t first = slot->prompt ? slot->first_row + slot->n_rows - 1 : slot->first_row;
+    for (size_t i = 0; slot->verdict.n > 0 && i < tree->n; i++) {
+        gorgon_token before = -1;
+        if (i > 0)
+            before = tree->token[tree->parent[i]];
+        else if (root > 0)
+            before = s->tokens[root - 1];
+        const float *logits = gorgon_engine_logits(d->engine, first + i);
+        if (logits)
+            out[n++] = (gg_verified_row){before, tree->token[i], logits};
+    }
+    return n;
+}
+
+// Shows what the model says at all verified rows to the proposers that want to know.
+static void teach(gorgon_decoder *d)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_running; i++)
+        n += list_verified(d, d->running[i], d->verified + n);
+    for (size_t i = 0; i < d->n_proposers && n > 0; i++) {
+        if (d->proposer[i]->ops->learn)
+            d->proposer[i]->ops->learn(d->proposer[i], d->verified, n);
+    }
+}
+
 // Takes the decided tokens into the stream; returns how many rows of the pass become its history.
 static size_t take(gorgon_decoder *d, gg_slot *slot)
 {
@@ -476,6 +508,7 @@ gorgon_status gorgon_decoder_step(gorgon_decoder *decoder, size_t *active, gorgo
         *active = decoder->n_running;
         return status;
     }
+    teach(decoder);
     for (size_t i = 0; i < decoder->n_running; i++)
         conclude(decoder, decoder->running[i], &step, err);
     learn(decoder, &step);

@@ -116,14 +116,15 @@ static gorgon_status reserve(gorgon_decoder *d, gorgon_error *err)
     d->running = gg_alloc(n, sizeof *d->running);
     d->rows = gg_alloc(rows, sizeof *d->rows);
     d->chain = gg_alloc(rows, sizeof *d->chain);
+    d->verified = gg_alloc(rows, sizeof *d->verified);
     d->hidden = gg_alloc(rows, sizeof *d->hidden);
     d->drafts = gg_alloc(n * (d->n_proposers + 1), sizeof *d->drafts);
     d->sprouts = gg_alloc(n, sizeof *d->sprouts);
     d->sprout_slot = gg_alloc(n, sizeof *d->sprout_slot);
     d->sample_scratch_bytes = (gg_sample_scratch(d->n_vocab) + 63) / 64 * 64;
     d->sample_scratch = gg_alloc(gg_team_size(gg_engine_team(d->engine)), d->sample_scratch_bytes);
-    if (!d->slots || !d->running || !d->rows || !d->chain || !d->hidden || !d->drafts ||
-        !d->sprouts || !d->sprout_slot || !d->sample_scratch)
+    if (!d->slots || !d->running || !d->rows || !d->chain || !d->verified || !d->hidden ||
+        !d->drafts || !d->sprouts || !d->sprout_slot || !d->sample_scratch)
         return gg_fail(err, GORGON_ERROR_MEMORY, "out of memory for a decoder of %zu streams", n);
     if (d->n_proposers == 0)
         return GORGON_OK;
@@ -211,6 +212,7 @@ void gorgon_decoder_free(gorgon_decoder *decoder)
     gg_free((void *)decoder->running);
     gg_free(decoder->rows);
     gg_free(decoder->chain);
+    gg_free(decoder->verified);
     gg_free((void *)decoder->hidden);
     gg_free(decoder->drafts);
     gg_free(decoder->sprouts);

@@ -44,11 +44,12 @@ struct gorgon_decoder {
     size_t n_running;
     gorgon_row *rows; // [max_rows]
     size_t n_rows;
-    uint32_t *chain;       // [max_rows] rows to commit
-    const float **hidden;  // [max_rows]
-    gg_draft *drafts;      // [n_proposers][max_streams]
-    gg_sprout *sprouts;    // [max_streams]
-    gg_slot **sprout_slot; // [max_streams]
+    uint32_t *chain;           // [max_rows] rows to commit
+    const float **hidden;      // [max_rows]
+    gg_verified_row *verified; // [max_rows]
+    gg_draft *drafts;          // [n_proposers][max_streams]
+    gg_sprout *sprouts;        // [max_streams]
+    gg_slot **sprout_slot;     // [max_streams]
     size_t n_sprouts;
     uint8_t *sample_scratch;     // [threads][sample_scratch_bytes]
     size_t sample_scratch_bytes; // a multiple of 64

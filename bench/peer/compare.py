@@ -6,6 +6,7 @@ are medians over rounds (passes, prefill) or sums over prompts (decoding), ratio
 """
 
 import argparse
+import collections
 import ctypes
 import json
 import os
@@ -21,10 +22,11 @@ from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
 ROWS = (1, 2, 4, 8, 16, 32)
 CONTEXT, PREFILL = 128, 512
-TASK = {
-    c: "conversation"
-    for c in "writing roleplay reasoning math coding extraction stem humanities".split()
-}
+CONVERSATION = "writing roleplay reasoning math coding extraction stem humanities".split()
+
+
+def task_of(prompt):
+    return "conversation" if prompt["category"] in CONVERSATION else prompt["category"]
 
 
 def filler(begin, n, n_vocab):
@@ -213,48 +215,43 @@ class Tally:
         }
 
 
+WAYS = ("ours_plain", "ours_speculative", "peer_plain", "peer_lookup_2", "peer_lookup_10")
+
+
+def decode(way, ours, peer, ids, tokens):
+    if way.startswith("ours"):
+        extra = ours.heads if way == "ours_speculative" else ["--tree", "off"]
+        r = ours.batch([{"id": 0, "ids": ids}], tokens, *extra)[0]
+        return r["ids"], r["decode_s"], r["passes"]
+    draft = None
+    if way != "peer_plain":
+        draft = LlamaPromptLookupDecoding(num_pred_tokens=int(way.rsplit("_", 1)[1]))
+    return peer.decode(ids, tokens, draft)
+
+
 def compare_decoding(ours, peer, prompts, ids, tokens):
-    """Task by task: ours plain and speculative, the peer plain and with its prompt lookup."""
-    drafts = {
-        "peer_plain": None,
-        "peer_lookup_2": LlamaPromptLookupDecoding(num_pred_tokens=2),
-        "peer_lookup_10": LlamaPromptLookupDecoding(num_pred_tokens=10),
-    }
-    ways = ["ours_plain", "ours_speculative", *drafts]
-    tallies = {}
-    tasks = sorted({TASK.get(p["category"], p["category"]) for p in prompts})
-    for turn, task in enumerate(tasks):
-        chosen = [i for i, p in enumerate(prompts) if TASK.get(p["category"], p["category"]) == task]
-        lines = [{"id": i, "ids": ids[i]} for i in chosen]
-        plain = {}
-        order = ways[turn % 2 :: 1] + ways[: turn % 2]
-        order.sort(key=lambda way: "plain" not in way)  # what the others are compared with
-        for way in order:
-            tally = tallies.setdefault((task, way), Tally())
-            base = plain.setdefault(way.split("_")[0], {})
-            if way in drafts:
-                for i in chosen:
-                    got, seconds, passes = peer.decode(ids[i], tokens, drafts[way])
-                    tally.add(got, seconds, passes, base.setdefault(i, got))
-            else:
-                extra = ours.heads if way == "ours_speculative" else ["--tree", "off"]
-                for r in ours.batch(lines, tokens, *extra):
-                    got = r["ids"]
-                    tally.add(got, r["decode_s"], r["passes"], base.setdefault(r["id"], got))
-            print(f"{task} {way}: {tally.rate():.1f} tokens/s", file=sys.stderr)
-    result = {}
-    for task in [*tasks, "all"]:
-        result[task] = {}
-        for way in ways:
-            tally = Tally()
-            for (t, w), one in tallies.items():
-                if w == way and task in (t, "all"):
-                    tally.tokens += one.tokens
-                    tally.seconds += one.seconds
-                    tally.passes += one.passes
-                    tally.differ += one.differ
-                    tally.runs += one.runs
-            result[task][way] = tally.json()
+    """Prompt by prompt, every way in turn. gorgon starts anew each time, as `gorgon run` does."""
+    tasks = sorted({task_of(p) for p in prompts})
+    tallies = {task: {way: Tally() for way in WAYS} for task in [*tasks, "all"]}
+    speed_ups = {task: [] for task in tallies}  # of single prompts: heads over the peer's plain
+    for number, prompt in enumerate(prompts):
+        got = {}
+        turn = number % len(WAYS)
+        for way in WAYS[turn:] + WAYS[:turn]:
+            got[way] = decode(way, ours, peer, ids[number], tokens)
+        rates = {way: (len(got[way][0]) - 1) / got[way][1] for way in WAYS if got[way][1] > 0}
+        for task in (task_of(prompt), "all"):
+            for way, (out, seconds, passes) in got.items():
+                plain = got[way.split("_")[0] + "_plain"][0]
+                tallies[task][way].add(out, seconds, passes, plain)
+            if len(rates) == len(WAYS):
+                speed_ups[task].append(rates["ours_speculative"] / rates["peer_plain"])
+        shown = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
+        print(f"prompt {number + 1} of {len(prompts)}, tokens/s: {shown}", file=sys.stderr)
+    result = {task: {way: tally.json() for way, tally in ways.items()}
+              for task, ways in tallies.items()}
+    for task, values in speed_ups.items():
+        result[task]["median_speed_up_over_peer"] = statistics.median(values) if values else 0.0
     return result
 
 
@@ -269,11 +266,11 @@ def table(name, result):
     print("| task | gorgon plain | with heads | llama.cpp plain | lookup 2 | lookup 10 "
           "| plain x | heads x its plain | heads x its best |\n|---|---|---|---|---|---|---|---|---|")
     for task, way in result["decoding"].items():
-        a, b, c, d, e = (w["tokens_per_s"] for w in way.values())
+        a, b, c, d, e = (way[w]["tokens_per_s"] for w in WAYS)
         print(f"| {task} | {a:.0f} | {b:.0f} | {c:.0f} | {d:.0f} | {e:.0f} | {a / c:.2f} "
               f"| {b / c:.2f} | {b / max(c, d, e):.2f} |")
     print()
-    for way in result["decoding"]["all"]:
+    for way in WAYS:
         w = result["decoding"]["all"][way]
         same = "yes" if w["same_output"] else f"NO, {w['differing_prompts']} of {w['prompts']} differ"
         print(f"{way}: {w['tokens_per_pass']:.2f} tokens per pass, same output as its plain: {same}")
@@ -298,11 +295,13 @@ def main():
     llama.llama_backend_init()
     with open(args.prompts, encoding="utf-8") as file:
         prompts = [json.loads(line) for line in file]
-    if args.limit:
-        seen = {}
-        prompts = [p for p in prompts
-                   if seen.setdefault(TASK.get(p["category"], p["category"]), []).append(0)
-                   or len(seen[TASK.get(p["category"], p["category"])]) <= args.limit]
+    seen = collections.Counter()
+    chosen = []
+    for prompt in prompts:
+        seen[task_of(prompt)] += 1
+        if not args.limit or seen[task_of(prompt)] <= args.limit:
+            chosen.append(prompt)
+    prompts = chosen
     files = {os.path.basename(args.model): args.model}
     if args.q4_0:
         if not os.path.exists(args.q4_0):

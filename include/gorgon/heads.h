@@ -1,6 +1,7 @@
 // Heads files: trained prediction heads in a GGUF side-car beside the base checkpoint.
 // Normative description: docs/formats.md. Architecture: Medusa (arXiv 2401.10774), residual blocks
-// on the final hidden state, optionally with the known root token's embedding as a second input.
+// on the final hidden state, optionally with the known root token's embedding as a second input; or
+// recurrent: one such head used at every depth, with the drafted token's embedding as second input.
 #ifndef GORGON_HEADS_H
 #define GORGON_HEADS_H
 
@@ -13,7 +14,7 @@ extern "C" {
 typedef struct gorgon_heads gorgon_heads;
 
 typedef struct gorgon_head_set_info {
-    const char *kind; // "medusa"
+    const char *kind; // "medusa" or "recurrent"
     size_t n_heads, n_blocks, d_model;
     size_t n_draft;      // draft vocabulary size; 0 = the whole vocabulary
     bool root_embedding; // second input: embedding of the known root token

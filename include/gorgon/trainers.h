@@ -46,7 +46,8 @@ typedef struct gorgon_train_options {
     const char *out;           // heads file to write
     const char *state;         // checkpoint file of the training run, NULL = "<cache>/train.state"
     uint64_t seed;             // default 1
-    size_t n_heads;            // default 4
+    const char *architecture;  // "medusa" (default) or "recurrent", which sees drafted tokens
+    size_t n_heads;            // depths that are trained, default 4
     size_t n_blocks;           // residual blocks per head, default 1
     bool root_embedding;       // default true
     size_t draft_vocab;        // most frequent ids of the training text, default 4096; 0 = all

@@ -14,7 +14,11 @@
 //   block 0:  z0 = x + silu(W0 x + R e + b0)      (R only with root_embedding)
 //   block j:  zj = zj-1 + silu(Wj zj-1 + bj)
 //   logits  = output . z_last                     (base's output rows of draft_ids, or own)
+// Recurrent: head 0 alone has weights and serves every depth k < n_heads (and further ones, less
+// well): what its block 0 gives at depth k is the x of depth k + 1, e there belongs to the token
+// drafted at depth k. Needs the root embedding; no own output.
 typedef struct gg_head_set {
+    bool recurrent;
     size_t n_heads, n_blocks, d_model, n_draft;
     bool root_embedding, own_output;
     gg_dtype weight_type; // of weights as stored: F32, F16 or Q8_0
@@ -30,6 +34,12 @@ typedef struct gg_head_set {
     size_t n_calibration;
 } gg_head_set;
 
+// Heads that have weights of their own: n_heads stands for them below.
+static inline size_t gg_head_cells(bool recurrent, size_t n_heads)
+{
+    return recurrent ? 1 : n_heads;
+}
+
 // gorgon_heads_open over a caller's buffer, which must outlive the heads (fuzzing, embedded data).
 gorgon_status gg_heads_open_memory(const void *data, size_t size, const char *label,
                                    gorgon_heads **out, gorgon_error *err);
@@ -37,6 +47,7 @@ const gg_head_set *gg_heads_set(const gorgon_heads *heads, size_t set); // NULL 
 
 // What a trainer hands over to be written; all arrays are borrowed during the call.
 typedef struct gg_head_set_source {
+    bool recurrent;
     size_t n_heads, n_blocks, d_model, n_draft;
     bool root_embedding;
     gg_dtype weight_type;                      // F32, F16 or Q8_0; converted on writing

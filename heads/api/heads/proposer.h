@@ -30,6 +30,12 @@ typedef struct gg_observation {
     const float *const *hidden; // [n] pointers to [d_model], after the final norm
 } gg_observation;
 
+// A row of a pass that has logits, whether or not it was accepted: what the model says there.
+typedef struct gg_verified_row {
+    gorgon_token before, token; // the row's token and that of the row before it
+    const float *logits;        // [n_vocab]
+} gg_verified_row;
+
 // One sequence that is about to draft. Everything observed so far precedes `root`.
 typedef struct gg_draft {
     void *state;          // this proposer's state of the sequence
@@ -40,7 +46,7 @@ typedef struct gg_draft {
 
 typedef struct gg_proposer gg_proposer;
 struct gg_proposer {
-    const char *name; // registry name: "heads", "lookup"
+    const char *name; // registry name: "heads", "lookup", ..
     size_t max_depth; // deepest node it can suggest (root's children have depth 1)
     const void *self; // owned by the proposer
     gorgon_engine *engine;
@@ -55,6 +61,8 @@ typedef struct gg_proposer_ops {
     void (*state_reset)(const gg_proposer *p, void *state);
     void (*state_copy)(const gg_proposer *p, void *to, const void *from); // fork
     void (*observe)(const gg_proposer *p, void *state, const gg_observation *seen);
+    // Verified rows of decoding sequences, all of a step at once. NULL: of no use to this one.
+    void (*learn)(gg_proposer *p, const gg_verified_row *rows, size_t n);
     // Start of a step: all work that can be batched over sequences (one product for all heads).
     void (*begin)(const gg_proposer *p, const gg_draft *drafts, size_t n_drafts);
     // Children of the given nodes of one sequence's tree, at most GG_MAX_CHILDREN per parent,

@@ -1,5 +1,7 @@
 // Medusa heads (arXiv 2401.10774) with their gradients: block 0 z = x + silu(W x + R e + b), later
-// blocks z' = z + silu(W z + b), logits = output . z with a frozen output. See heads/head_set.h.
+// blocks z' = z + silu(W z + b), logits = output . z with a frozen output. Recurrent heads (after
+// ReDrafter, arXiv 2403.09919) are one such head used at every depth: what its block 0 gives is the
+// x of the next depth, and e is the embedding of the token drafted before. See heads/head_set.h.
 #ifndef GG_TRAINERS_MEDUSA_H
 #define GG_TRAINERS_MEDUSA_H
 
@@ -16,14 +18,22 @@ typedef struct gg_medusa_shape {
     size_t n_heads, n_blocks, d;
     size_t n_out; // rows of the output matrix: draft vocabulary or vocabulary
     bool root_embedding;
+    bool recurrent; // n_heads depths share one head; needs root_embedding
 } gg_medusa_shape;
 
+// Heads that have weights of their own.
+static inline size_t gg_medusa_cells(const gg_medusa_shape *shape)
+{
+    return shape->recurrent ? 1 : shape->n_heads;
+}
+
 // Where things lie in the flat parameter vector; the gradient has the same layout.
-//   block 0:   weights [n_heads][d][input]: row o = W row o, then R row o with root_embedding
-//   block j:   weights [n_heads][d][d]
-//   then all biases, [n_blocks][n_heads][d]
+//   block 0:   weights [cells][d][first]: row o = W row o, then R row o with root_embedding
+//   block j:   weights [cells][d][d]
+//   then all biases, [n_blocks][cells][d]
 typedef struct gg_medusa_layout {
-    size_t input;     // width of an input row: d, or 2 d with root_embedding
+    size_t first;     // width of block 0: d, or 2 d with root_embedding
+    size_t input;     // width of an input row: the same, or (1 + n_heads) d if recurrent
     size_t n;         // all parameters
     size_t n_weights; // matrices come first, biases from here on
 } gg_medusa_layout;
@@ -44,8 +54,9 @@ typedef struct gg_medusa_target {
 // Results may be NULL where not wanted. A pair is (position, head), index position * n_heads +
 // head.
 typedef struct gg_medusa_batch {
-    size_t rows;                     // positions, at most max_rows
-    const float *input;              // [rows][layout.input]: hidden, then root embedding / rms
+    size_t rows;        // positions, at most max_rows
+    const float *input; // [rows][layout.input]: hidden, then embedding / rms of the root and, if
+                        // recurrent, of the tokens after it
     const gg_medusa_target *targets; // [rows * n_heads]
     float *gradient;                 // [layout.n], overwritten
     double *loss;                    // [rows * n_heads] nats, unweighted, 0 for skipped pairs
