@@ -82,8 +82,8 @@ static gorgon_status pack_blocks(gg_medusa_net *net, packer *p, gorgon_error *er
     const gg_head_set *s = net->set;
     const size_t d = s->d_model;
     const gg_dtype type = served_type(net, s->weight_type);
-    gorgon_status status = gg_matrix_create(type, s->n_heads * d, net->n_in, &net->first, err);
-    for (size_t k = 0; status == GORGON_OK && k < s->n_heads; k++) {
+    gorgon_status status = gg_matrix_create(type, net->cells * d, net->n_in, &net->first, err);
+    for (size_t k = 0; status == GORGON_OK && k < net->cells; k++) {
         pack_rows(p, &net->first, k * d, d, s->weight[k * s->n_blocks],
                   s->root_embedding ? s->root[k] : NULL);
         for (size_t b = 1; status == GORGON_OK && b < s->n_blocks; b++) {
@@ -134,16 +134,17 @@ static gorgon_status gather_output(gg_medusa_net *net, packer *p, gorgon_error *
 static gorgon_status alloc_net(gg_medusa_net *net, gorgon_error *err)
 {
     const gg_head_set *s = net->set;
-    const size_t d = s->d_model, rows = net->max_drafts * s->n_heads;
-    net->later = gg_alloc(s->n_heads * (s->n_blocks - 1), sizeof *net->later);
+    const size_t d = s->d_model, rows = net->max_drafts * net->cells;
+    net->later = gg_alloc(net->cells * (s->n_blocks - 1), sizeof *net->later);
     net->own = s->own_output ? gg_alloc(s->n_heads, sizeof *net->own) : NULL;
     net->ones = gg_alloc(d, sizeof *net->ones);
     net->input = gg_alloc(net->max_drafts, net->n_in * sizeof *net->input);
     net->product = gg_alloc(rows, d * sizeof *net->product);
     net->z = gg_alloc(rows, d * sizeof *net->z);
+    net->state = s->recurrent ? gg_alloc(rows, d * sizeof *net->state) : NULL;
     net->logits = gg_alloc(rows, net->n_out * sizeof *net->logits);
     if (!net->later || (s->own_output && !net->own) || !net->ones || !net->input || !net->product ||
-        !net->z || !net->logits)
+        !net->z || (s->recurrent && !net->state) || !net->logits)
         return gg_fail(err, GORGON_ERROR_MEMORY, "heads: out of memory for %zu drafts",
                        net->max_drafts);
     for (size_t i = 0; i < d; i++)
@@ -182,7 +183,8 @@ gorgon_status gg_medusa_create(gorgon_engine *engine, const gorgon_heads *heads,
     net->set = s;
     net->n_in = s->root_embedding ? 2 * s->d_model : s->d_model;
     net->n_out = s->n_draft ? s->n_draft : gg_model_geometry(model)->n_vocab;
-    const size_t fit = MAX_LOGITS / (s->n_heads * net->n_out);
+    net->cells = gg_head_cells(s->recurrent, s->n_heads);
+    const size_t fit = MAX_LOGITS / (net->cells * net->n_out);
     net->max_drafts = max_drafts < fit ? max_drafts : fit;
     if (net->max_drafts == 0)
         net->max_drafts = 1;
@@ -196,7 +198,7 @@ void gg_medusa_clear(gg_medusa_net *net)
 {
     const gg_head_set *s = net->set;
     gg_matrix_clear(&net->first);
-    for (size_t i = 0; net->later && i < s->n_heads * (s->n_blocks - 1); i++)
+    for (size_t i = 0; net->later && i < net->cells * (s->n_blocks - 1); i++)
         gg_matrix_clear(&net->later[i]);
     for (size_t i = 0; net->own && i < s->n_heads; i++)
         gg_matrix_clear(&net->own[i]);
@@ -207,6 +209,7 @@ void gg_medusa_clear(gg_medusa_net *net)
     gg_free(net->input);
     gg_free(net->product);
     gg_free(net->z);
+    gg_free(net->state);
     gg_free(net->logits);
     *net = (gg_medusa_net){0};
 }
@@ -241,7 +244,7 @@ static void add_block(const gg_medusa_net *net, size_t k, size_t block, size_t n
     const gg_kernels *kernels = gg_engine_kernels(net->engine);
     const size_t d = s->d_model;
     for (size_t i = 0; i < n; i++) {
-        const size_t at = (i * s->n_heads + k) * d;
+        const size_t at = (i * net->cells + k) * d;
         const float *x = block ? net->z + at : net->input + i * net->n_in;
         kernels->silu_residual(x, net->product + at, s->bias[k * s->n_blocks + block], d,
                                net->z + at);
@@ -251,10 +254,12 @@ static void add_block(const gg_medusa_net *net, size_t k, size_t block, size_t n
 void gg_medusa_run(const gg_medusa_net *net, size_t n)
 {
     const gg_head_set *s = net->set;
-    const size_t d = s->d_model, stride = s->n_heads * d;
+    const size_t d = s->d_model, stride = net->cells * d;
     linear(net, &net->first, net->input, net->n_in, n, net->product, stride);
-    for (size_t k = 0; k < s->n_heads; k++) {
+    for (size_t k = 0; k < net->cells; k++) {
         add_block(net, k, 0, n);
+        if (s->recurrent)
+            memcpy(net->state, net->z, n * d * sizeof *net->state);
         for (size_t b = 1; b < s->n_blocks; b++) {
             linear(net, &net->later[k * (s->n_blocks - 1) + b - 1], net->z + k * d, stride, n,
                    net->product + k * d, stride);
@@ -265,7 +270,7 @@ void gg_medusa_run(const gg_medusa_net *net, size_t n)
                    s->n_heads * net->n_out);
     }
     if (!s->own_output)
-        linear(net, net->output, net->z, d, n * s->n_heads, net->logits, net->n_out);
+        linear(net, net->output, net->z, d, n * net->cells, net->logits, net->n_out);
 }
 
 gorgon_status gorgon_heads_logits(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
@@ -282,7 +287,13 @@ gorgon_status gorgon_heads_logits(gorgon_engine *engine, const gorgon_heads *hea
         return status;
     gg_medusa_input(&net, 0, hidden, root);
     gg_medusa_run(&net, 1);
-    memcpy(logits, net.logits, net.set->n_heads * net.n_out * sizeof *logits);
+    memcpy(logits, net.logits, net.cells * net.n_out * sizeof *logits);
+    for (size_t k = 1; net.set->recurrent && k < net.set->n_heads; k++) {
+        const size_t best = gg_engine_kernels(engine)->argmax(net.logits, net.n_out);
+        gg_medusa_input(&net, 0, net.state, (gorgon_token)gg_medusa_token(&net, best));
+        gg_medusa_run(&net, 1);
+        memcpy(logits + k * net.n_out, net.logits, net.n_out * sizeof *logits);
+    }
     for (size_t i = 0; ids && i < net.n_out; i++)
         ids[i] = (gorgon_token)gg_medusa_token(&net, i);
     gg_medusa_clear(&net);

@@ -1,5 +1,6 @@
 // A set of Medusa heads packed for serving, with the workspace of a batch of drafts. The output
-// matrix is shared by all heads, so that the logits of all heads and drafts are one product.
+// matrix is shared by all heads, so that the logits of all heads and drafts are one product. Of a
+// recurrent set the net is its one head: a run is one depth, for any number of nodes as "drafts".
 #ifndef GG_HEADS_MEDUSA_NET_H
 #define GG_HEADS_MEDUSA_NET_H
 
@@ -9,6 +10,7 @@
 typedef struct gg_medusa_net {
     gorgon_engine *engine;
     const gg_head_set *set; // borrowed from the heads
+    size_t cells;           // heads with weights of their own; n_heads below stands for them
     size_t max_drafts;      // per run
     size_t n_in;            // d, or 2 d with the root's embedding beside the hidden state
     size_t n_out;           // n_draft or n_vocab
@@ -23,6 +25,7 @@ typedef struct gg_medusa_net {
     float *input;   // [max_drafts][n_in]
     float *product; // [max_drafts][n_heads][d]
     float *z;       // [max_drafts][n_heads][d]
+    float *state;   // [max_drafts][d] recurrent: what goes on to the next depth, else NULL
     float *logits;  // [max_drafts][n_heads][n_out]
 } gg_medusa_net;
 
@@ -32,7 +35,7 @@ gorgon_status gg_medusa_create(gorgon_engine *engine, const gorgon_heads *heads,
                                size_t max_drafts, gg_medusa_net *net, gorgon_error *err);
 void gg_medusa_clear(gg_medusa_net *net);
 
-// Makes hidden[d_model] and the decided token `root` the input of draft i.
+// Makes hidden[d_model] (or a state) and the token before the predicted ones the input of draft i.
 void gg_medusa_input(const gg_medusa_net *net, size_t i, const float *hidden, gorgon_token root);
 // Fills net->logits for drafts 0 .. n - 1. Does not allocate.
 void gg_medusa_run(const gg_medusa_net *net, size_t n);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "heads/head_set.h"
 
 typedef gorgon_status (*constructor)(const gg_proposer_config *config, gg_proposer **out,
                                      gorgon_error *err);
@@ -14,6 +15,20 @@ static const char *const names[] = {GG_PROPOSERS(NAME) NULL};
 static const constructor constructors[] = {GG_PROPOSERS(CREATE) NULL};
 #undef NAME
 #undef CREATE
+
+gorgon_status gg_heads_proposer(const gg_proposer_config *config, gg_proposer **out,
+                                gorgon_error *err)
+{
+    gorgon_head_set_info info;
+    if (!config->heads)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "proposer heads needs a heads file");
+    gorgon_status status = gorgon_heads_describe(config->heads, config->set, &info, err);
+    if (status != GORGON_OK)
+        return status;
+    return gg_heads_set(config->heads, config->set)->recurrent
+               ? gg_recurrent_proposer(config, out, err)
+               : gg_medusa_proposer(config, out, err);
+}
 
 const char *const *gg_proposer_names(void)
 {

@@ -12,6 +12,9 @@
 #define GG_DECLARE_PROPOSER(name, create)                                                          \
     gorgon_status create(const gg_proposer_config *config, gg_proposer **out, gorgon_error *err);
 GG_PROPOSERS(GG_DECLARE_PROPOSER)
+// What "heads" stands for, by the kind of the set.
+GG_DECLARE_PROPOSER("medusa", gg_medusa_proposer)
+GG_DECLARE_PROPOSER("recurrent", gg_recurrent_proposer)
 #undef GG_DECLARE_PROPOSER
 
 #endif

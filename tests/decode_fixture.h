@@ -169,15 +169,33 @@ static inline gorgon_request request_of(const gorgon_token *ids, size_t n, size_
     return q;
 }
 
-static inline gorgon_heads *random_heads(const gorgon_model *model, const scratch *s)
+static inline gorgon_heads *random_heads_of(const gorgon_model *model, const scratch *s,
+                                            const heads_spec *spec)
 {
     gorgon_model_info info;
     gorgon_model_describe(model, &info);
-    const heads_spec spec = {.n_heads = 3, .n_blocks = 1, .type = GG_F16, .seed = 5, .scale = 0.2f};
-    heads_fixture f = heads_fixture_create(info.d_model, info.n_vocab, &spec);
+    heads_fixture f = heads_fixture_create(info.d_model, info.n_vocab, spec);
     gorgon_heads *heads = write_and_open(s, model, &f.source);
     heads_fixture_free(&f);
     return heads;
+}
+
+static inline gorgon_heads *random_heads(const gorgon_model *model, const scratch *s)
+{
+    const heads_spec spec = {.n_heads = 3, .n_blocks = 1, .type = GG_F16, .seed = 5, .scale = 0.2f};
+    return random_heads_of(model, s, &spec);
+}
+
+static inline gorgon_heads *random_recurrent(const gorgon_model *model, const scratch *s)
+{
+    const heads_spec spec = {.n_heads = 4,
+                             .n_blocks = 2,
+                             .root = true,
+                             .type = GG_F16,
+                             .seed = 6,
+                             .scale = 0.2f,
+                             .recurrent = true};
+    return random_heads_of(model, s, &spec);
 }
 
 #endif

@@ -20,6 +20,7 @@ typedef struct heads_spec {
     gg_dtype type;
     uint64_t seed;
     float scale; // of weights; 0 = 1
+    bool recurrent;
 } heads_spec;
 
 // A set and the memory that it points to.
@@ -38,7 +39,8 @@ static inline float fixture_random(uint64_t seed, uint64_t i)
 // Weights of about 1 / sqrt(d), so that blocks neither vanish nor explode.
 static inline heads_fixture heads_fixture_create(size_t d, size_t n_vocab, const heads_spec *spec)
 {
-    const size_t n = spec->n_heads * spec->n_blocks, roots = spec->root ? spec->n_heads : 0;
+    const size_t cells = gg_head_cells(spec->recurrent, spec->n_heads);
+    const size_t n = cells * spec->n_blocks, roots = spec->root ? cells : 0;
     const size_t n_values = n * (d * d + d) + roots * d * d;
     heads_fixture f = {.values = gg_alloc(n_values, sizeof *f.values),
                        .pointers = gg_alloc(2 * n + roots, sizeof *f.pointers),
@@ -61,6 +63,7 @@ static inline heads_fixture heads_fixture_create(size_t d, size_t n_vocab, const
     for (size_t i = 0; i < roots; i++)
         f.pointers[2 * n + i] = f.values + n * (d * d + d) + i * d * d;
     f.source = (gg_head_set_source){
+        .recurrent = spec->recurrent,
         .n_heads = spec->n_heads,
         .n_blocks = spec->n_blocks,
         .d_model = d,

@@ -21,10 +21,10 @@ static outcome plain, other; // large
 Test(same_bytes, trees_proposers_threads_levels_temperatures)
 {
     const char *const trees[] = {"1", "4", "16", "64", "auto"};
-    const char *const proposers[] = {"lookup", "heads", "heads,lookup"};
+    const char *const proposers[] = {"lookup,recycling", "heads", "heads,lookup,recycling"};
     gorgon_model *model = open_tiny();
     scratch files = scratch_create();
-    gorgon_heads *heads = random_heads(model, &files);
+    gorgon_heads *heads[] = {random_heads(model, &files), random_recurrent(model, &files)};
     size_t levels = 0;
     for (gg_level level = GG_LEVEL_SCALAR; level < GG_LEVEL_COUNT; level++) {
         if (!gg_kernels_get(level))
@@ -43,7 +43,7 @@ Test(same_bytes, trees_proposers_threads_levels_temperatures)
                              .tree = trees[t],
                              .level = gg_kernels_get(level)->name,
                              .threads = threads,
-                             .heads = heads};
+                             .heads = heads[i / 3 % 2]};
             char what[128];
             snprintf(what, sizeof what, "%s, tree %s, %s, %zu threads, temperature %g", s.propose,
                      s.tree, s.level, threads, (double)temperature);
@@ -52,7 +52,8 @@ Test(same_bytes, trees_proposers_threads_levels_temperatures)
         }
     }
     cr_assert_geq(levels, 1);
-    gorgon_heads_free(heads);
+    gorgon_heads_free(heads[0]);
+    gorgon_heads_free(heads[1]);
     scratch_remove(&files);
     gorgon_model_free(model);
 }

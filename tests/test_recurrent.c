@@ -1,0 +1,276 @@
+// Recurrent heads on the embedded model: every node of the beam against the definition in plain
+// arithmetic, along the path that leads to it; batches against single drafts.
+#define _XOPEN_SOURCE 700 // mkdtemp
+#include <math.h>
+
+#include "heads/proposer.h"
+#include "heads_fixture.h"
+
+enum { DEPTHS = 4, DRAFT = 90, BLOCKS = 3, EDGES = GG_MAX_CHILDREN, BEAM = 4 };
+
+typedef struct setting {
+    gorgon_model *model;
+    gorgon_engine *engine;
+    gorgon_heads *heads;
+    heads_fixture f;
+    scratch s;
+    size_t d;
+    float *hidden; // [2][d]
+} setting;
+
+static setting set_up(size_t threads)
+{
+    const heads_spec spec = {.n_heads = DEPTHS,
+                             .n_blocks = BLOCKS,
+                             .n_draft = DRAFT,
+                             .root = true,
+                             .type = GG_F32,
+                             .seed = 8,
+                             .recurrent = true};
+    setting t = {.model = open_tiny(), .s = scratch_create()};
+    gorgon_engine_options options;
+    gorgon_error err = {0};
+    gorgon_engine_options_init(&options);
+    options.threads = threads;
+    options.activations = GORGON_ACTIVATIONS_F32;
+    options.context = 64;
+    cr_assert_eq(gorgon_engine_create(t.model, &options, &t.engine, &err), GORGON_OK, "%s",
+                 err.message);
+    const gg_geometry *g = gg_model_geometry(t.model);
+    t.d = g->d_model;
+    t.f = heads_fixture_create(t.d, g->n_vocab, &spec);
+    t.heads = write_and_open(&t.s, t.model, &t.f.source);
+    t.hidden = gg_alloc(2 * t.d, sizeof *t.hidden);
+    for (size_t i = 0; i < 2 * t.d; i++)
+        t.hidden[i] = 2.0f * fixture_random(99, i);
+    return t;
+}
+
+static void tear_down(setting *t)
+{
+    gg_free(t->hidden);
+    heads_fixture_free(&t->f);
+    gorgon_heads_free(t->heads);
+    gorgon_engine_free(t->engine);
+    gorgon_model_free(t->model);
+    scratch_remove(&t->s);
+}
+
+// z becomes z + silu(w z + r e + b); r and e may be NULL.
+static void reference_block(size_t d, const float *w, const float *r, const float *b,
+                            const double *e, double *z)
+{
+    double *next = gg_alloc(d, sizeof *next);
+    for (size_t o = 0; o < d; o++) {
+        double sum = (double)b[o];
+        for (size_t i = 0; i < d; i++)
+            sum += (double)w[o * d + i] * z[i] + (r ? (double)r[o * d + i] * e[i] : 0.0);
+        next[o] = z[o] + sum / (1.0 + exp(-sum));
+    }
+    memcpy(z, next, d * sizeof *z);
+    gg_free(next);
+}
+
+static void reference_embedding(const setting *t, gorgon_token token, double *e)
+{
+    float *x = gg_alloc(t->d, sizeof *x);
+    double square = 0.0;
+    gg_model_embed(t->model, token, x);
+    for (size_t i = 0; i < t->d; i++)
+        square += (double)x[i] * (double)x[i];
+    for (size_t i = 0; i < t->d; i++)
+        e[i] = (double)x[i] / sqrt(square / (double)t->d + 1e-12);
+    gg_free(x);
+}
+
+// log q over the draft vocabulary after the tokens path[0 .. n), path[0] being the root.
+static void reference_log_q(const setting *t, const float *hidden, const gorgon_token *path,
+                            size_t n, double *log_q)
+{
+    const gg_head_set_source *s = &t->f.source;
+    double *z = gg_alloc(2 * t->d, sizeof *z), *e = z + t->d, sum = 0.0;
+    float *row = gg_alloc(t->d, sizeof *row);
+    for (size_t i = 0; i < t->d; i++)
+        z[i] = (double)hidden[i];
+    for (size_t k = 0; k < n; k++) {
+        reference_embedding(t, path[k], e);
+        reference_block(t->d, s->weight[0], s->root[0], s->bias[0], e, z);
+    }
+    for (size_t b = 1; b < BLOCKS; b++)
+        reference_block(t->d, s->weight[b], NULL, s->bias[b], NULL, z);
+    for (size_t o = 0; o < DRAFT; o++) {
+        gg_matrix_row(gg_model_output(t->model), t->f.ids[o], row);
+        log_q[o] = 0.0;
+        for (size_t i = 0; i < t->d; i++)
+            log_q[o] += (double)row[i] * z[i];
+        sum += exp(log_q[o]);
+    }
+    for (size_t o = 0; o < DRAFT; o++)
+        log_q[o] -= log(sum);
+    gg_free(z);
+    gg_free(row);
+}
+
+static double log_q_of(const setting *t, const double *log_q, gorgon_token token)
+{
+    for (size_t o = 0; o < DRAFT; o++) {
+        if (t->f.ids[o] == (uint32_t)token)
+            return log_q[o];
+    }
+    cr_assert_fail("token %d is not in the draft vocabulary", token);
+    return 0.0;
+}
+
+// The node's children are what the definition says, and the best of all.
+static void check_node(const setting *t, const gg_draft_tree *tree, uint32_t node,
+                       const float *hidden, const gg_edge *edges, size_t n)
+{
+    gorgon_token path[DEPTHS];
+    double log_q[DRAFT], last = 0.0;
+    const size_t depth = tree->depth[node];
+    for (size_t i = depth + 1, at = node; i-- > 0; at = (size_t)tree->parent[at])
+        path[i] = tree->token[at];
+    reference_log_q(t, hidden, path, depth + 1, log_q);
+    cr_assert_eq(n, EDGES);
+    for (size_t i = 0; i < n; i++) {
+        last = log_q_of(t, log_q, edges[i].token);
+        cr_assert_float_eq((double)edges[i].score, last, 2e-3, "depth %zu, rank %zu", depth, i);
+        cr_assert(edges[i].parent == node && edges[i].rank == i);
+    }
+    size_t better = 0;
+    for (size_t o = 0; o < DRAFT; o++)
+        better += log_q[o] > last + 2e-3;
+    cr_assert_lt(better, EDGES);
+}
+
+static gg_proposer *create(const setting *t, size_t sequences)
+{
+    const gg_proposer_config config = {t->engine, t->heads, 0, sequences};
+    gg_proposer *p = NULL;
+    gorgon_error err = {0};
+    cr_assert_eq(gg_proposer_create("heads", &config, &p, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(p->max_depth, DEPTHS);
+    return p;
+}
+
+static void *observed_state(const setting *t, const gg_proposer *p, size_t i)
+{
+    void *state;
+    const float *const rows[] = {t->hidden + i * t->d};
+    const gorgon_token token = 7;
+    const gg_observation seen = {.n = 1, .tokens = &token, .hidden = rows};
+    cr_assert_eq(p->ops->state_create(p, 64, &state, NULL), GORGON_OK);
+    p->ops->observe(p, state, &seen);
+    return state;
+}
+
+// Walks the beam: the first children of every node that has children; returns how many had.
+static size_t walk(const setting *t, const gg_proposer *p, const gg_draft *draft,
+                   const float *hidden, gg_draft_tree *tree)
+{
+    size_t inner = 0;
+    gg_edge edges[EDGES];
+    *tree = (gg_draft_tree){.n = 1, .token = {draft->root}, .parent = {-1}};
+    for (uint32_t node = 0; node < tree->n; node++) {
+        const size_t n = p->ops->expand(p, draft, tree, &node, 1, edges, EDGES);
+        if (n == 0)
+            continue;
+        inner++;
+        cr_assert_lt(tree->depth[node], DEPTHS);
+        check_node(t, tree, node, hidden, edges, n);
+        for (size_t i = 0; i < BEAM; i++) {
+            const size_t child = tree->n++;
+            tree->token[child] = edges[i].token;
+            tree->parent[child] = (int32_t)node;
+            tree->depth[child] = (uint16_t)(tree->depth[node] + 1);
+        }
+    }
+    return inner;
+}
+
+Test(recurrent, beams_are_those_of_plain_arithmetic)
+{
+    static gg_draft_tree trees[3];
+    for (size_t threads = 1; threads <= 2; threads++) {
+        setting t = set_up(threads);
+        gorgon_sampling sampling;
+        gorgon_sampling_init(&sampling);
+        gg_proposer *one = create(&t, 1), *two = create(&t, 2);
+        gg_draft drafts[2], single;
+        for (size_t i = 0; i < 2; i++)
+            drafts[i] =
+                (gg_draft){observed_state(&t, two, i), (gorgon_token)(300 + i), 5, &sampling};
+        two->ops->begin(two, drafts, 2);
+        for (size_t i = 0; i < 2; i++) {
+            const float *hidden = t.hidden + i * t.d;
+            const size_t inner = walk(&t, two, &drafts[i], hidden, &trees[0]);
+            cr_assert(inner > 2 && inner <= 1 + BEAM * (DEPTHS - 1), "%zu", inner);
+            single = drafts[i];
+            single.state = observed_state(&t, one, i);
+            one->ops->begin(one, &single, 1);
+            cr_assert_eq(walk(&t, one, &single, hidden, &trees[1]), inner);
+            cr_assert_eq(memcmp(&trees[0], &trees[1], sizeof trees[0]), 0);
+            one->ops->state_free(one, single.state);
+            two->ops->state_free(two, drafts[i].state);
+        }
+        gg_proposer_free(one);
+        gg_proposer_free(two);
+        tear_down(&t);
+    }
+}
+
+Test(recurrent, logits_follow_the_likeliest_token)
+{
+    setting t = set_up(1);
+    static float logits[DEPTHS * DRAFT];
+    double log_q[DRAFT];
+    gorgon_token path[DEPTHS + 1] = {42};
+    cr_assert_eq(gorgon_heads_logits(t.engine, t.heads, 0, t.hidden, 42, logits, NULL, NULL),
+                 GORGON_OK);
+    for (size_t k = 0; k < DEPTHS; k++) {
+        const float *row = logits + k * DRAFT;
+        size_t best = 0;
+        reference_log_q(&t, t.hidden, path, k + 1, log_q);
+        for (size_t o = 0; o < DRAFT; o++) {
+            best = row[o] > row[best] ? o : best;
+            cr_assert_float_eq((double)(row[o] - row[0]), log_q[o] - log_q[0], 4e-3);
+        }
+        path[k + 1] = (gorgon_token)t.f.ids[best];
+    }
+    tear_down(&t);
+}
+
+Test(recurrent, nothing_is_suggested_before_a_row_was_seen)
+{
+    setting t = set_up(1);
+    gorgon_sampling sampling;
+    gorgon_sampling_init(&sampling);
+    gg_proposer *p = create(&t, 1);
+    void *state;
+    gg_edge edges[EDGES];
+    const uint32_t root = 0;
+    const gg_draft_tree tree = {.n = 1, .token = {3}, .parent = {-1}};
+    cr_assert_eq(p->ops->state_create(p, 64, &state, NULL), GORGON_OK);
+    const gg_draft draft = {state, 3, 1, &sampling};
+    p->ops->begin(p, &draft, 1);
+    cr_assert_eq(p->ops->expand(p, &draft, &tree, &root, 1, edges, EDGES), 0);
+    p->ops->state_free(p, state);
+    gg_proposer_free(p);
+    tear_down(&t);
+}
+
+Test(recurrent, files_say_what_they_hold)
+{
+    setting t = set_up(1);
+    gorgon_head_set_info info;
+    cr_assert_eq(gorgon_heads_describe(t.heads, 0, &info, NULL), GORGON_OK);
+    cr_assert_str_eq(info.kind, "recurrent");
+    cr_assert_eq(info.n_heads, DEPTHS);
+    cr_assert_eq(info.n_parameters, (BLOCKS + 1) * t.d * t.d + BLOCKS * t.d);
+    gorgon_error err = {0};
+    gg_head_set_source source = t.f.source;
+    source.root_embedding = false;
+    cr_assert_eq(gg_heads_write(t.s.path, t.model, &source, 1, &err), GORGON_ERROR_ARGUMENT);
+    cr_assert_not_null(strstr(err.message, "root embedding"), "%s", err.message);
+    tear_down(&t);
+}
