@@ -147,7 +147,7 @@ gorgon_decoder_options cli_decoder_options(const cli_session *session, const cli
     options.head_set = common->head_set;
     options.propose = common->propose  ? common->propose
                       : session->heads ? "heads,lookup"
-                                       : "lookup";
+                                       : "lookup,recycling";
     if (strcmp(options.propose, "none") == 0)
         options.propose = "";
     options.tree = common->tree;

@@ -14,8 +14,8 @@
 #include "trainers/cache.h"
 #include "tree/calibration.h"
 
-enum { N_CALIBRATED = 2, ROUNDS = 2, MIN_EXAMPLES = 200 };
-static const char *const calibrated_names[N_CALIBRATED] = {"heads", "lookup"};
+enum { N_CALIBRATED = 3, ROUNDS = 2, MIN_EXAMPLES = 200, TAUGHT_ROWS = 32 };
+static const char *const calibrated_names[N_CALIBRATED] = {"heads", "lookup", "recycling"};
 static const float LEAST_PATH = 1e-3f; // less likely paths are not followed: trees do not either
 
 // Examples of one weight vector.
@@ -38,8 +38,9 @@ typedef struct calibrator {
     const float **rows; // [context] hidden state per position
     uint16_t *half;     // [context][d_model]
     float *nothing;     // [d_model] zeros: positions without features
+    float *logits;      // [TAUGHT_ROWS][n_vocab]
     gg_draft_tree *tree;
-    size_t context, d_model, stride, seen; // every stride-th record is used
+    size_t context, d_model, n_vocab, stride, seen; // every stride-th record is used
     double started;
     size_t round;
     gorgon_error *err;
@@ -158,6 +159,29 @@ static gorgon_status load_hidden(calibrator *c, const gg_cache_sequence *s)
     return GORGON_OK;
 }
 
+// Shows what the model said at records [from, to) to the proposers that learn from it.
+static void teach(calibrator *c, const gg_cache_sequence *s, size_t from, size_t to)
+{
+    const gg_matrix *output = gg_model_output(gg_engine_model(c->engine));
+    gg_verified_row rows[TAUGHT_ROWS];
+    size_t most = gorgon_engine_max_rows(c->engine);
+    most = most < TAUGHT_ROWS ? most : TAUGHT_ROWS;
+    for (size_t done = from, n; done < to; done += n) {
+        n = to - done < most ? to - done : most;
+        gg_engine_linear(c->engine, output, c->hidden + done * c->d_model, c->d_model, n, c->logits,
+                         c->n_vocab);
+        for (size_t i = 0; i < n; i++) {
+            size_t position = s->positions[done + i];
+            rows[i] = (gg_verified_row){position > 0 ? s->tokens[position - 1] : -1,
+                                        s->tokens[position], c->logits + i * c->n_vocab};
+        }
+        for (size_t p = 0; p < N_CALIBRATED; p++) {
+            if (c->proposer[p]->ops->learn)
+                c->proposer[p]->ops->learn(c->proposer[p], rows, n);
+        }
+    }
+}
+
 static gorgon_status use_sequence(calibrator *c, const gg_cache_sequence *s)
 {
     if (s->n_tokens > c->context)
@@ -165,7 +189,7 @@ static gorgon_status use_sequence(calibrator *c, const gg_cache_sequence *s)
                        "calibrate: a sequence of %u tokens, the context is %zu", s->n_tokens,
                        c->context);
     gorgon_status status = load_hidden(c, s);
-    size_t observed = 0;
+    size_t observed = 0, taught = 0;
     for (size_t p = 0; p < N_CALIBRATED; p++)
         c->proposer[p]->ops->state_reset(c->proposer[p], c->state[p]);
     for (uint32_t i = 0; i < s->n_records && status == GORGON_OK; i++) {
@@ -175,7 +199,9 @@ static gorgon_status use_sequence(calibrator *c, const gg_cache_sequence *s)
         gg_observation new = {observed, end - observed, s->tokens + observed, c->rows + observed};
         for (size_t p = 0; p < N_CALIBRATED; p++)
             c->proposer[p]->ops->observe(c->proposer[p], c->state[p], &new);
+        teach(c, s, taught, i + 1);
         observed = end;
+        taught = i + 1;
         status = draft_along(c, s, i);
     }
     return status;
@@ -281,8 +307,9 @@ static gorgon_status prepare(calibrator *c)
     c->half = gg_alloc(c->context * c->d_model, sizeof *c->half);
     c->rows = gg_alloc(c->context, sizeof *c->rows);
     c->nothing = gg_alloc(c->d_model, sizeof *c->nothing);
+    c->logits = gg_alloc(TAUGHT_ROWS * c->n_vocab, sizeof *c->logits);
     c->tree = gg_alloc(1, sizeof *c->tree);
-    if (status == GORGON_OK && (!c->hidden || !c->half || !c->rows || !c->nothing || !c->tree))
+    if (status == GORGON_OK && (!c->logits || !c->hidden || !c->half || !c->rows || !c->nothing || !c->tree))
         status = gg_fail(c->err, GORGON_ERROR_MEMORY, "calibrate: out of memory");
     return status;
 }
@@ -306,6 +333,7 @@ static void release(calibrator *c)
     gg_free(c->half);
     gg_free((void *)c->rows);
     gg_free(c->nothing);
+    gg_free(c->logits);
     gg_free(c->tree);
 }
 
@@ -335,6 +363,7 @@ gorgon_status gorgon_calibrate(gorgon_engine *engine, const gorgon_calibrate_opt
     c->err = err;
     c->context = gorgon_engine_context(engine);
     c->d_model = gg_model_geometry(gg_engine_model(engine))->d_model;
+    c->n_vocab = gg_model_geometry(gg_engine_model(engine))->n_vocab;
     c->started = gg_now();
     gorgon_status status = prepare(c);
     for (c->round = 0; c->round < ROUNDS && status == GORGON_OK; c->round++) {
