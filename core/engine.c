@@ -65,13 +65,23 @@ static size_t maximum(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-// One workspace array of the engine: counted, remembered in the sum, zeroed.
-static bool take(gorgon_engine *e, void *slot, size_t n, size_t size)
+// One workspace array of the engine: remembered in its slot and in the sum.
+static bool keep(gorgon_engine *e, void *slot, void *block, size_t n, size_t size)
 {
-    void *block = gg_alloc(n, size);
     memcpy(slot, &block, sizeof block);
     e->memory_bytes += (uint64_t)n * size;
     return block != NULL;
+}
+
+static bool take(gorgon_engine *e, void *slot, size_t n, size_t size)
+{
+    return keep(e, slot, gg_alloc(n, size), n, size);
+}
+
+// What a pass writes before it reads: memory that a small pass does not need is never touched.
+static bool take_scratch(gorgon_engine *e, void *slot, size_t n, size_t size)
+{
+    return keep(e, slot, gg_alloc_uninit(n, size), n, size);
 }
 
 static void free_rows(const gg_qrows *q)
@@ -134,19 +144,19 @@ static bool take_workspace(gorgon_engine *e)
     e->attend_scratch_n = (scratch + 15) / 16 * 16;
     return take_batch(e) && take_input(e, g->d_model) &&
            take_rows(e, maximum(q_width, g->d_ff), &e->quantized_inner) &&
-           take(e, &e->x, n * g->d_model, sizeof *e->x) &&
-           take(e, &e->q, n * q_width, sizeof *e->q) &&
-           take(e, &e->k, n * kv_width, sizeof *e->k) &&
-           take(e, &e->v, n * kv_width, sizeof *e->v) &&
-           take(e, &e->attention, n * q_width, sizeof *e->attention) &&
-           take(e, &e->gate, n * g->d_ff, sizeof *e->gate) &&
-           take(e, &e->up, n * g->d_ff, sizeof *e->up) &&
-           take(e, &e->product, n * g->d_model, sizeof *e->product) &&
-           take(e, &e->hidden, n * g->d_model, sizeof *e->hidden) &&
-           take(e, &e->logits, (e->max_logit_rows + 1) * g->n_vocab, sizeof *e->logits) &&
+           take_scratch(e, &e->x, n * g->d_model, sizeof *e->x) &&
+           take_scratch(e, &e->q, n * q_width, sizeof *e->q) &&
+           take_scratch(e, &e->k, n * kv_width, sizeof *e->k) &&
+           take_scratch(e, &e->v, n * kv_width, sizeof *e->v) &&
+           take_scratch(e, &e->attention, n * q_width, sizeof *e->attention) &&
+           take_scratch(e, &e->gate, n * g->d_ff, sizeof *e->gate) &&
+           take_scratch(e, &e->up, n * g->d_ff, sizeof *e->up) &&
+           take_scratch(e, &e->product, n * g->d_model, sizeof *e->product) &&
+           take_scratch(e, &e->hidden, n * g->d_model, sizeof *e->hidden) &&
+           take_scratch(e, &e->logits, (e->max_logit_rows + 1) * g->n_vocab, sizeof *e->logits) &&
            take(e, &e->slot_k, g->n_layers * g->n_kv_heads * e->slot_tiles * tile,
                 e->pool.element) &&
-           take(e, &e->slot_v, g->n_layers * n * kv_width, e->pool.element) &&
+           take_scratch(e, &e->slot_v, g->n_layers * n * kv_width, e->pool.element) &&
            take(e, &e->attend_scratch, threads * e->attend_scratch_n, sizeof *e->attend_scratch) &&
            take(e, &e->page_pointers, threads * 2 * pages, sizeof *e->page_pointers) &&
            take(e, &e->top_k_scratch, g->n_vocab / 64 + 1, sizeof *e->top_k_scratch);

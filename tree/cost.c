@@ -44,7 +44,7 @@ void gg_cost_reset(gg_cost *cost)
 }
 
 // Attention does n_layers * n_heads * head_dim * 2 multiply-adds per attended position, in floats:
-// taken as an eighth of the rate at which the products go, until real passes say better.
+// two ninths of the rate at which the products go (measured with 4 to 32 rows at 1,000 positions).
 static double guess_position_s(const gg_cost *cost, const gorgon_engine *engine)
 {
     const gg_geometry *g = gg_model_geometry(gg_engine_model(engine));
@@ -53,7 +53,7 @@ static double guess_position_s(const gg_cost *cost, const gorgon_engine *engine)
     double row_s = (cost->base_s[K - 1] - cost->base_s[K - 2]) / (1 << (K - 2));
     double rate = (double)info.n_parameters / (row_s > 1e-9 ? row_s : 1e-9);
     double work = 2.0 * (double)(g->n_layers * g->n_heads * g->head_dim);
-    return work / (rate / 8.0);
+    return work / (rate / 4.5);
 }
 
 void gg_cost_guess(gg_cost *cost, const gorgon_engine *engine)
