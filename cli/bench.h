@@ -30,7 +30,10 @@ typedef struct bench_table {
 
 typedef struct bench_cost {
     size_t rows;
-    double ms, limit_ms, attention_limit_ms; // the second is part of the first
+    double ms;
+    // The limits: reading the weights, their multiply-adds, those of attention; and the larger of
+    // the first two with the third.
+    double read_limit_ms, work_limit_ms, attention_limit_ms, limit_ms;
 } bench_cost;
 
 typedef struct bench_result {

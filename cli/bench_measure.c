@@ -57,7 +57,7 @@ static bench_cost limits(const cli_session *s, const bench_result *r, size_t row
     double read = (double)r->weight_bytes / (r->bandwidth_gb_s * 1e6);
     double work = (double)rows * (double)r->weight_macs / (r->peak_gmac_s * 1e6);
     double attention = attention_ms(s, r, rows);
-    return (bench_cost){rows, 0, (read > work ? read : work) + attention, attention};
+    return (bench_cost){rows, 0, read, work, attention, (read > work ? read : work) + attention};
 }
 
 static int compare(const void *a, const void *b)

@@ -61,14 +61,14 @@ static void put_axes(plot *p, const bench_result *r)
         (TOP + HEIGHT - BOTTOM) / 2);
 }
 
-// One of the limits over the measured numbers of rows.
-static void put_limit(plot *p, const char *class, const bench_result *r, double ms, double row_ms)
+// One of the limits, with attention's, over the measured numbers of rows.
+static void put_limit(plot *p, const char *class, const bench_result *r, bool work)
 {
     put(p, "<path class=\"%s\" clip-path=\"url(#area)\" d=\"", class);
     for (size_t i = 0; i < r->n_costs; i++) {
         const bench_cost *c = &r->costs[i];
         put(p, "%c%.1f %.1f", i ? 'L' : 'M', x_of(p, (double)c->rows),
-            y_of(p, ms + row_ms * (double)c->rows + c->attention_limit_ms));
+            y_of(p, (work ? c->work_limit_ms : c->read_limit_ms) + c->attention_limit_ms));
     }
     put(p, "\"/>\n");
 }
@@ -111,8 +111,6 @@ static void put_title(plot *p, const cli_session *session)
 
 static void draw(plot *p, const cli_session *session, const bench_result *r)
 {
-    double memory_ms = (double)r->weight_bytes / (r->bandwidth_gb_s * 1e6);
-    double row_ms = (double)r->weight_macs / (r->peak_gmac_s * 1e6);
     put(p,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
         "font-family=\"sans-serif\" "
@@ -124,8 +122,8 @@ static void draw(plot *p, const cli_session *session, const bench_result *r)
         WIDTH, HEIGHT, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
     put_title(p, session);
     put_axes(p, r);
-    put_limit(p, "memory", r, memory_ms, 0.0);
-    put_limit(p, "work", r, 0.0, row_ms);
+    put_limit(p, "memory", r, false);
+    put_limit(p, "work", r, true);
     put_curve(p, r);
     char text[96];
     snprintf(text, sizeof text, "a pass after %zu positions", r->context);
