@@ -229,6 +229,7 @@ static void free_batch(gg_batch *b)
     gg_free(b->chain_begin);
     gg_free(b->chain_count);
     gg_free(b->chains);
+    gg_free(b->attend_begin);
     gg_free(b->logit_rows);
     gg_free(b->logit_index);
 }
