@@ -38,12 +38,21 @@ typedef struct member {
     size_t node, depth;
 } member;
 
+// The step that is being drafted for.
+typedef struct step {
+    const gg_draft *drafts;
+    size_t n_drafts;
+    size_t depths;   // of beams that were chosen
+    size_t expanded; // and of those whose children are known
+} step;
+
 typedef struct recurrent {
     gg_proposer proposer;
     gg_medusa_net net;
     float *block_max; // [threads][n_blocks]
     size_t n_blocks;
     member *member; // [net.max_drafts] of the batch
+    step *step;
 } recurrent;
 
 // Nodes that are expanded together.
@@ -106,7 +115,6 @@ static void add_level(batch *b, const gg_draft *draft, size_t depth)
             run_batch(b);
         gg_medusa_input(&r->net, b->n, before, s->nodes[i].token);
         r->member[b->n++] = (member){draft, i, depth};
-        s->ranking[i].n = 0;
     }
 }
 
@@ -132,26 +140,34 @@ static void descend(state *s)
     }
     s->level = end;
     memcpy(s->nodes + end, best, n * sizeof *best);
+    for (size_t i = end; i < end + n; i++)
+        s->ranking[i].n = 0; // not expanded yet
     s->n = end + n;
+}
+
+// The children of the deepest nodes of all beams become known.
+static void expand_level(const recurrent *r)
+{
+    batch b = {r, 0};
+    for (size_t i = 0; i < r->step->n_drafts; i++)
+        add_level(&b, &r->step->drafts[i], r->step->expanded);
+    run_batch(&b);
+    r->step->expanded++;
 }
 
 static void begin_step(const gg_proposer *p, const gg_draft *drafts, size_t n_drafts)
 {
-    batch b = {p->self, 0};
+    const recurrent *r = p->self;
     const size_t n_vocab = gg_model_geometry(gg_engine_model(p->engine))->n_vocab;
+    *r->step = (step){drafts, n_drafts, 1, 0};
     for (size_t i = 0; i < n_drafts; i++) {
         state *s = drafts[i].state;
         s->level = 0;
         s->n = s->observed && (size_t)drafts[i].root < n_vocab;
         s->nodes[0] = (node){-1, drafts[i].root, 0.0f};
+        s->ranking[0].n = 0;
     }
-    for (size_t depth = 0; depth < p->max_depth; depth++) {
-        for (size_t i = 0; i < n_drafts; i++)
-            add_level(&b, &drafts[i], depth);
-        run_batch(&b);
-        for (size_t i = 0; depth + 1 < p->max_depth && i < n_drafts; i++)
-            descend(drafts[i].state);
-    }
+    expand_level(r);
 }
 
 // The beam's node that the path to `parent` leads to, or -1.
@@ -170,12 +186,21 @@ static int32_t find_node(const state *s, const gg_draft_tree *tree, uint32_t par
 static size_t expand(const gg_proposer *p, const gg_draft *draft, const gg_draft_tree *tree,
                      const uint32_t *parents, size_t n_parents, gg_edge *edges, size_t capacity)
 {
+    const recurrent *r = p->self;
     const state *s = draft->state;
     size_t n = 0;
     for (size_t i = 0; i < n_parents; i++) {
-        if (tree->depth[parents[i]] >= p->max_depth)
+        const size_t depth = tree->depth[parents[i]];
+        if (depth >= p->max_depth || depth > r->step->depths)
             continue;
+        if (depth == r->step->depths && depth == r->step->expanded) {
+            for (size_t k = 0; k < r->step->n_drafts; k++)
+                descend(r->step->drafts[k].state);
+            r->step->depths++;
+        }
         const int32_t at = find_node(s, tree, parents[i]);
+        if (at >= 0 && depth == r->step->expanded)
+            expand_level(r);
         if (at >= 0)
             n += gg_ranking_edges(&s->ranking[at], parents[i], edges + n, capacity - n);
     }
@@ -248,6 +273,7 @@ static void recurrent_free(gg_proposer *p)
     gg_medusa_clear(&r->net);
     gg_free(r->block_max);
     gg_free(r->member);
+    gg_free(r->step);
     gg_free(r);
 }
 
@@ -278,7 +304,8 @@ gorgon_status gg_recurrent_proposer(const gg_proposer_config *config, gg_propose
     r->n_blocks = gg_rank_blocks(&r->net);
     r->block_max = gg_alloc(gorgon_engine_threads(config->engine), r->n_blocks * sizeof(float));
     r->member = gg_alloc(r->net.max_drafts, sizeof *r->member);
-    if (!r->block_max || !r->member) {
+    r->step = gg_alloc(1, sizeof *r->step);
+    if (!r->block_max || !r->member || !r->step) {
         recurrent_free(&r->proposer);
         return gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory");
     }
