@@ -271,7 +271,8 @@ int cmd_bench(int argc, char **argv)
     cli_add_string(&spec, "prompts", 0, &flags.prompts, "FILE",
                    "prompts as `batch` reads them (default: bench/prompts.jsonl)");
     cli_add_size(&spec, "limit", 0, &flags.limit, 0, 1 << 20, "only the first N of each task");
-    cli_add_size(&spec, "repeat", 0, &flags.repeat, 1, 1000, "times that every prompt is run");
+    cli_add_size(&spec, "repeat", 0, &flags.repeat, 1, 1000,
+                 "times that every prompt is run; recycling then knows the answers");
     cli_add_size(&spec, "context", 0, &flags.context, 0, 1 << 20,
                  "positions before the passes whose cost is measured (default 128)");
     cli_add_string(&spec, "plot", 0, &flags.plot, "FILE.svg",

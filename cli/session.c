@@ -32,7 +32,7 @@ void cli_add_decode_flags(cli_spec *spec, cli_common *c)
     cli_add_string(spec, "heads", 0, &c->heads, "FILE", "heads file to draft with");
     cli_add_size(spec, "set", 0, &c->head_set, 0, 31, "which set of the heads file");
     cli_add_string(spec, "propose", 0, &c->propose, "A,B|all|none",
-                   "proposers (default: heads if given, and lookup)");
+                   "proposers (default: heads,lookup with heads, else lookup,recycling)");
     cli_add_string(spec, "tree", 0, &c->tree, "T", "auto, off, a number of draft nodes, or a file");
     cli_add_string(spec, "rule", 0, &c->rule, "RULE", "verification rule: exact");
     cli_add_string(spec, "cost-cache", 0, &c->cost_cache, "FILE",

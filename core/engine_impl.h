@@ -1,4 +1,5 @@
-// Private layout of gorgon_engine, shared by engine.c (life), kv.c (pages), forward.c (passes).
+// Private layout of gorgon_engine, shared by engine.c (life), kv.c (pages), batch.c and forward.c
+// (passes).
 #ifndef GG_CORE_ENGINE_IMPL_H
 #define GG_CORE_ENGINE_IMPL_H
 

@@ -6,7 +6,6 @@
 
 #include "core/alloc.h"
 #include "core/error.h"
-#include "core/sampling.h"
 #include "medusa_net.h"
 #include "ranking.h"
 #include "registry.h"

@@ -170,17 +170,29 @@ static void begin_step(const gg_proposer *p, const gg_draft *drafts, size_t n_dr
     expand_level(r);
 }
 
-// The beam's node that the path to `parent` leads to, or -1.
-static int32_t find_node(const state *s, const gg_draft_tree *tree, uint32_t parent)
+// The beam's child of node `parent` that bears `token`, or -1.
+static int32_t find_child(const state *s, int32_t parent, gorgon_token token)
 {
-    if (parent == 0)
-        return s->n > 0 ? 0 : -1;
-    int32_t above = find_node(s, tree, (uint32_t)tree->parent[parent]);
-    for (size_t i = 1; above >= 0 && i < s->n; i++) {
-        if (s->nodes[i].parent == above && s->nodes[i].token == tree->token[parent])
+    for (size_t i = 1; i < s->n; i++) {
+        if (s->nodes[i].parent == parent && s->nodes[i].token == token)
             return (int32_t)i;
     }
     return -1;
+}
+
+// The beam's node that the path to `leaf` leads to, or -1.
+static int32_t find_node(const state *s, const gg_draft_tree *tree, uint32_t leaf)
+{
+    uint32_t path[GG_MAX_DRAFT_HEADS];
+    size_t depth = tree->depth[leaf];
+    int32_t at = s->n > 0 ? 0 : -1;
+    for (size_t i = depth; i > 0; i--) {
+        path[i - 1] = leaf;
+        leaf = (uint32_t)tree->parent[leaf];
+    }
+    for (size_t i = 0; i < depth && at >= 0; i++)
+        at = find_child(s, at, tree->token[path[i]]);
+    return at;
 }
 
 static size_t expand(const gg_proposer *p, const gg_draft *draft, const gg_draft_tree *tree,

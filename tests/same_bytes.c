@@ -20,7 +20,9 @@ enum { FACTORS = 5, MAX_VALUES = GG_LEVEL_COUNT, MAX_PROMPTS = 256, MAX_TOKENS =
 
 typedef enum factor { PROPOSE, TREE, THREADS, LEVEL, TEMPERATURE } factor;
 
-static const char *const proposers[] = {"", "lookup", "heads", "heads,lookup"};
+static const char *const proposers[] = {"", "lookup,recycling", "heads", "heads,lookup",
+                                        "heads,lookup,recycling"};
+enum { N_PROPOSERS = sizeof proposers / sizeof proposers[0] };
 static const char *const trees[] = {"4", "16", "64", "auto"};
 
 typedef struct setting {
@@ -205,7 +207,7 @@ static setting setting_at(size_t index, const size_t counts[FACTORS])
 
 static void run_all(check *c, const char *mode)
 {
-    size_t counts[FACTORS] = {c->heads ? 4 : 2, 4, 2, c->n_levels, 2};
+    size_t counts[FACTORS] = {c->heads ? N_PROPOSERS : 2, 4, 2, c->n_levels, 2};
     size_t total = counts[0] * counts[1] * counts[2] * counts[3] * counts[4];
     bool seen[FACTORS][FACTORS][MAX_VALUES][MAX_VALUES] = {{{{false}}}};
     for (size_t i = 0; strcmp(mode, "full") == 0 && i < total; i++) {

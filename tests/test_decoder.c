@@ -130,12 +130,14 @@ Test(step, does_not_allocate)
     size_t n, active = 1, steps = 0;
     gorgon_token *ids = encode(model, prompts[1], &n);
     scratch files = scratch_create();
-    gorgon_heads *heads = random_heads(model, &files);
+    gorgon_heads *heads[] = {random_heads(model, &files), random_recurrent(model, &files)};
     const char *const trees[] = {"off", "16", "auto"};
     const char *const stops[] = {"never there"};
-    for (size_t t = 0; t < 3; t++) {
-        const setup s = {
-            .propose = "heads,lookup", .tree = trees[t], .max_streams = 2, .heads = heads};
+    for (size_t t = 0; t < 6; t++) {
+        const setup s = {.propose = "heads,lookup,recycling",
+                         .tree = trees[t % 3],
+                         .max_streams = 2,
+                         .heads = heads[t / 3]};
         rig r = rig_create(model, &s);
         gorgon_stream *stream[2];
         gorgon_error err = {0};
@@ -153,7 +155,8 @@ Test(step, does_not_allocate)
         rig_free(&r);
     }
     cr_assert_gt(steps, 20);
-    gorgon_heads_free(heads);
+    gorgon_heads_free(heads[0]);
+    gorgon_heads_free(heads[1]);
     scratch_remove(&files);
     gorgon_free(ids);
     gorgon_model_free(model);

@@ -274,3 +274,37 @@ Test(recurrent, files_say_what_they_hold)
     cr_assert_not_null(strstr(err.message, "root embedding"), "%s", err.message);
     tear_down(&t);
 }
+
+// The file with the byte behind a key's name changed: the value of a flag.
+static void set_flag(const setting *t, const char *key, char value)
+{
+    char data[1 << 16];
+    FILE *f = fopen(t->s.path, "r+b");
+    cr_assert_not_null(f);
+    const size_t n = fread(data, 1, sizeof data, f), length = strlen(key);
+    size_t at = 0;
+    while (at + length < n && memcmp(data + at, key, length) != 0)
+        at++;
+    cr_assert_lt(at + length, n);
+    cr_assert_eq(fseek(f, (long)(at + length + 4), SEEK_SET), 0); // its type lies between
+    cr_assert_eq(fwrite(&value, 1, 1, f), 1);
+    fclose(f);
+}
+
+Test(recurrent, files_that_contradict_themselves_are_refused)
+{
+    setting t = set_up(1);
+    gorgon_heads *heads;
+    gorgon_error err = {0};
+    const char *const keys[] = {"root_embedding", "own_output"};
+    for (char i = 0; i < 2; i++) {
+        cr_assert_eq(gg_heads_write(t.s.path, t.model, &t.f.source, 1, &err), GORGON_OK);
+        cr_assert_eq(gorgon_heads_open(t.s.path, &heads, &err), GORGON_OK);
+        gorgon_heads_free(heads);
+        set_flag(&t, keys[(size_t)i], i);
+        err = (gorgon_error){0};
+        cr_assert_eq(gorgon_heads_open(t.s.path, &heads, &err), GORGON_ERROR_FORMAT);
+        cr_assert_not_null(strstr(err.message, "recurrent heads need"), "%s", err.message);
+    }
+    tear_down(&t);
+}

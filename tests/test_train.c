@@ -491,3 +491,53 @@ Test(train, other_shapes)
         cr_assert(top_1(info.accuracy_json, k) > 0.9, "%s", info.accuracy_json);
     gorgon_heads_free(heads);
 }
+
+Test(train, recurrent_heads)
+{
+    char out[128], again[128];
+    make_cache(true, true);
+    gorgon_train_options options = options_for("a.gguf", out);
+    options.architecture = "recurrent";
+    options.n_blocks = 2;
+    options.epochs = 20.0;
+    train(engine, &options);
+    gorgon_heads *heads;
+    gorgon_head_set_info info;
+    cr_assert_eq(gorgon_heads_open(out, &heads, NULL), GORGON_OK);
+    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+    cr_assert_str_eq(info.kind, "recurrent");
+    cr_assert(info.n_heads == 3 && info.n_blocks == 2 && info.root_embedding);
+    cr_assert(strstr(info.training_json, "\"recipe\":\"recurrent\""), "%s", info.training_json);
+    for (size_t k = 0; k < 3; k++)
+        cr_assert(top_1(info.accuracy_json, k) > 0.9, "%s", info.accuracy_json);
+    gorgon_heads_free(heads);
+
+    // Stopped and resumed: the same bytes.
+    options = options_for("b.gguf", again);
+    char state[128];
+    snprintf(state, sizeof state, "%s/b.state", directory);
+    options.state = state;
+    options.architecture = "recurrent";
+    options.n_blocks = 2;
+    options.epochs = 20.0;
+    watch w = {.stop_at = 13};
+    options.progress = on_progress;
+    options.context = &w;
+    cr_assert_eq(gorgon_train(engine, &options, NULL), GORGON_ERROR_CANCELLED);
+    w.stop_at = 0;
+    train(engine, &options);
+    check_same_files(out, again);
+    unlink(state);
+}
+
+Test(train, recurrent_refusals)
+{
+    char out[128];
+    make_cache(true, true);
+    gorgon_train_options options = options_for("a.gguf", out);
+    options.architecture = "hydra";
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "expected medusa or recurrent");
+    options.architecture = "recurrent";
+    options.root_embedding = false;
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "root_embedding must be on");
+}

@@ -280,6 +280,32 @@ static gorgon_status count_records(calibrator *c, uint64_t *records)
     return GORGON_OK;
 }
 
+static void close_proposers(calibrator *c)
+{
+    for (size_t p = 0; p < N_CALIBRATED; p++) {
+        if (c->proposer[p])
+            c->proposer[p]->ops->state_free(c->proposer[p], c->state[p]);
+        gg_proposer_free(c->proposer[p]);
+        c->proposer[p] = NULL;
+        c->state[p] = NULL;
+    }
+}
+
+// New ones for every round: nothing may be known that an earlier round taught.
+static gorgon_status open_proposers(calibrator *c)
+{
+    gg_proposer_config config = {c->engine, c->heads, c->options->set, 1};
+    gorgon_status status = GORGON_OK;
+    close_proposers(c);
+    for (size_t p = 0; p < N_CALIBRATED && status == GORGON_OK; p++) {
+        status = gg_proposer_create(calibrated_names[p], &config, &c->proposer[p], c->err);
+        if (status == GORGON_OK)
+            status =
+                c->proposer[p]->ops->state_create(c->proposer[p], c->context, &c->state[p], c->err);
+    }
+    return status;
+}
+
 static gorgon_status prepare(calibrator *c)
 {
     const gorgon_model *model = gg_engine_model(c->engine);
@@ -290,15 +316,8 @@ static gorgon_status prepare(calibrator *c)
         status = gorgon_heads_open(o->heads, &c->heads, c->err);
     if (status == GORGON_OK)
         status = gorgon_heads_check(c->heads, model, NULL, c->err);
-    gg_proposer_config config = {c->engine, c->heads, o->set, 1};
-    for (size_t p = 0; p < N_CALIBRATED && status == GORGON_OK; p++) {
-        status = gg_proposer_create(calibrated_names[p], &config, &c->proposer[p], c->err);
-        if (status == GORGON_OK)
-            status =
-                c->proposer[p]->ops->state_create(c->proposer[p], c->context, &c->state[p], c->err);
-        if (status == GORGON_OK)
-            c->weights[p] = *gg_calibration_builtin(calibrated_names[p]);
-    }
+    for (size_t p = 0; p < N_CALIBRATED; p++)
+        c->weights[p] = *gg_calibration_builtin(calibrated_names[p]);
     uint64_t records = 0;
     if (status == GORGON_OK)
         status = count_records(c, &records);
@@ -309,17 +328,16 @@ static gorgon_status prepare(calibrator *c)
     c->nothing = gg_alloc(c->d_model, sizeof *c->nothing);
     c->logits = gg_alloc(TAUGHT_ROWS * c->n_vocab, sizeof *c->logits);
     c->tree = gg_alloc(1, sizeof *c->tree);
-    if (status == GORGON_OK && (!c->logits || !c->hidden || !c->half || !c->rows || !c->nothing || !c->tree))
+    if (status == GORGON_OK &&
+        (!c->logits || !c->hidden || !c->half || !c->rows || !c->nothing || !c->tree))
         status = gg_fail(c->err, GORGON_ERROR_MEMORY, "calibrate: out of memory");
     return status;
 }
 
 static void release(calibrator *c)
 {
+    close_proposers(c);
     for (size_t p = 0; p < N_CALIBRATED; p++) {
-        if (c->proposer[p])
-            c->proposer[p]->ops->state_free(c->proposer[p], c->state[p]);
-        gg_proposer_free(c->proposer[p]);
         for (size_t sampled = 0; sampled < 2; sampled++) {
             for (size_t d = 0; d < GG_CALIBRATION_DEPTHS; d++) {
                 gg_free(c->examples[p][sampled][d].features);
@@ -367,7 +385,9 @@ gorgon_status gorgon_calibrate(gorgon_engine *engine, const gorgon_calibrate_opt
     c->started = gg_now();
     gorgon_status status = prepare(c);
     for (c->round = 0; c->round < ROUNDS && status == GORGON_OK; c->round++) {
-        status = collect(c);
+        status = open_proposers(c);
+        if (status == GORGON_OK)
+            status = collect(c);
         if (status == GORGON_OK)
             fit(c);
     }

@@ -95,6 +95,9 @@ static gorgon_status check_options(training *t, gorgon_error *err)
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "training: architecture is '%.40s', expected medusa or recurrent",
                        architecture);
+    if (t->recurrent && !o->root_embedding)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "training: recurrent heads see the root token: root_embedding must be on");
     if (!o->cache || !o->out)
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "training: no %s given",
                        o->cache ? "heads file to write" : "feature cache");
@@ -237,7 +240,7 @@ static gorgon_status set_up(training *t, gorgon_error *err)
     gg_medusa_shape shape = {.n_heads = o->n_heads,
                              .n_blocks = o->n_blocks,
                              .d = gg_model_geometry(gg_engine_model(t->engine))->d_model,
-                             .root_embedding = o->root_embedding || t->recurrent,
+                             .root_embedding = o->root_embedding,
                              .recurrent = t->recurrent};
     gg_batch_maker wanted = {.engine = t->engine,
                              .shape = shape,

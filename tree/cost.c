@@ -215,7 +215,7 @@ void gg_cost_observe(gg_cost *cost, size_t rows, double attended, double seconds
     // Against the passes before it, less what all sizes have in common: slow passes are further
     // from the median than fast ones.
     double error = clamp(seconds / (rest * cost->machine) - 1.0, -largest, largest);
-    double step = pace * (error - cost->bias);
+    double step = pace * clamp(error - cost->bias, -largest, largest);
     cost->bias += pace_bias * (error - cost->bias);
     fraction = fraction < 1.0 ? fraction : 1.0;
     for (size_t k = 0; k < K; k++) {

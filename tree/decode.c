@@ -1,5 +1,5 @@
-// One step of decoding, in this order: schedule, propose, lay rows, pass, verify, conclude (commit,
-// observe, stream), learn. Plain decoding is the same step with trees of the root alone.
+// One step of decoding, in this order: schedule, propose, lay rows, pass, verify, teach, conclude
+// (commit, observe, stream), learn. Plain decoding is the same step with trees of the root alone.
 #include "core/error.h"
 #include "core/file.h"
 #include "core/system.h"
@@ -312,15 +312,19 @@ static size_t list_verified(const gorgon_decoder *d, const gg_slot *slot, gg_ver
     return n;
 }
 
-// Shows what the model says at all verified rows to the proposers that want to know.
-static void teach(gorgon_decoder *d)
+// Shows what the model says at all verified rows to the proposers that want to know. Those that
+// sleep do not: what does not pay costs nothing.
+static void teach(gorgon_decoder *d, const step_account *step)
 {
     size_t n = 0;
-    for (size_t i = 0; i < d->n_running; i++)
+    for (size_t i = 0; step->active && i < d->n_running; i++)
         n += list_verified(d, d->running[i], d->verified + n);
     for (size_t i = 0; i < d->n_proposers && n > 0; i++) {
-        if (d->proposer[i]->ops->learn)
-            d->proposer[i]->ops->learn(d->proposer[i], d->verified, n);
+        if (!d->proposer[i]->ops->learn || !(step->active & UINT32_C(1) << i))
+            continue;
+        double begin = gg_now();
+        d->proposer[i]->ops->learn(d->proposer[i], d->verified, n);
+        gg_plan_learn_time(&d->plan, i, gg_now() - begin);
     }
 }
 
@@ -508,7 +512,7 @@ gorgon_status gorgon_decoder_step(gorgon_decoder *decoder, size_t *active, gorgo
         *active = decoder->n_running;
         return status;
     }
-    teach(decoder);
+    teach(decoder, &step);
     for (size_t i = 0; i < decoder->n_running; i++)
         conclude(decoder, decoder->running[i], &step, err);
     learn(decoder, &step);

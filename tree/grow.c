@@ -42,6 +42,15 @@ void gg_grower_reset(gg_grower *g)
 {
     g->n_pool = 0;
     g->n_heap = 0;
+    memset(g->expand_s, 0, sizeof g->expand_s);
+    memset(g->expanded, 0, sizeof g->expanded);
+}
+
+// Tells the planner what this growth's expansions took.
+static void book_expansions(const gg_grower *g)
+{
+    for (size_t i = 0; i < g->n_proposers; i++)
+        gg_plan_expand_time(g->plan, i, g->expand_s[i], g->expanded[i]);
 }
 
 // The likelier first; ties in a fixed order.
@@ -175,7 +184,8 @@ static size_t expand(gg_grower *g, uint32_t active, uint32_t sprout, const gg_sp
             continue;
         double begin = gg_now();
         size_t n = p->ops->expand(p, s->draft[i], s->tree, &node, 1, g->edges, GG_MAX_CHILDREN);
-        gg_plan_expand_time(g->plan, i, gg_now() - begin);
+        g->expand_s[i] += gg_now() - begin;
+        g->expanded[i]++;
         for (size_t e = 0; e < n; e++)
             add_edge(g, first, sprout, s, i, &g->edges[e]);
     }
@@ -243,6 +253,7 @@ gg_growth gg_grow_best_first(gg_grower *g, uint32_t active, const gg_sprout *spr
             expand_into_heap(g, active, c->sprout, s, (uint32_t)c->node);
     }
     prune(g, sprouts, now.nodes, best.nodes);
+    book_expansions(g);
     return best;
 }
 
@@ -283,5 +294,6 @@ gg_growth gg_grow_static(gg_grower *g, uint32_t active, const gg_sprout *sprouts
         if (sprouts[i].max_depth > 0 && sprouts[i].max_nodes > 0)
             grow_shape(g, active, i, &sprouts[i], shape, &growth);
     }
+    book_expansions(g);
     return growth;
 }

@@ -43,6 +43,8 @@ typedef struct gg_grower {
     gg_online online[GG_MAX_PROPOSERS + 1]; // the last: edges that several proposers named
     gg_plan *plan;                          // told what drafting costs
     gg_edge edges[GG_MAX_CHILDREN];
+    double expand_s[GG_MAX_PROPOSERS]; // of this growth
+    size_t expanded[GG_MAX_PROPOSERS]; // nodes asked
 
     size_t max_expansions;
     gg_candidate *pool; // [max_expansions * GG_MAX_CHILDREN * n_proposers]

@@ -121,9 +121,15 @@ void gg_plan_begin_time(gg_plan *plan, size_t proposer, double seconds_)
     average(&plan->account[proposer].begin_s, seconds_);
 }
 
-void gg_plan_expand_time(gg_plan *plan, size_t proposer, double seconds_)
+void gg_plan_learn_time(gg_plan *plan, size_t proposer, double seconds_)
 {
-    average(&plan->account[proposer].expand_s, seconds_);
+    average(&plan->account[proposer].learn_s, seconds_);
+}
+
+void gg_plan_expand_time(gg_plan *plan, size_t proposer, double seconds_, size_t nodes)
+{
+    if (nodes > 0)
+        average(&plan->account[proposer].expand_s, seconds_ / (double)nodes);
 }
 
 void gg_plan_draft_cost(const gg_plan *plan, uint32_t active, double *draft_s, double *node_draft_s)
@@ -132,7 +138,7 @@ void gg_plan_draft_cost(const gg_plan *plan, uint32_t active, double *draft_s, d
     *node_draft_s = 0.0;
     for (size_t i = 0; i < plan->n_proposers; i++) {
         if (active & UINT32_C(1) << i) {
-            *draft_s += plan->account[i].begin_s;
+            *draft_s += plan->account[i].begin_s + plan->account[i].learn_s;
             *node_draft_s += plan->account[i].expand_s;
         }
     }
@@ -144,13 +150,13 @@ static double net_gain(const gg_objective *o, const gg_account *a, size_t nodes,
 {
     double saved = credit->path_sum / rate;
     double rows = seconds(o, nodes) - seconds(o, nodes - credit->nodes);
-    double draft = a->begin_s + a->expand_s * (double)(nodes + 1);
+    double draft = a->begin_s + a->learn_s + a->expand_s * (double)(nodes + 1);
     return (saved - rows - draft) / seconds(o, 0);
 }
 
 static bool pays(const gg_objective *o, const gg_account *a)
 {
-    double draft = a->begin_s + a->expand_s;
+    double draft = a->begin_s + a->learn_s + a->expand_s;
     return a->seen < TRIAL || a->net >= worthwhile || draft < negligible * seconds(o, 0);
 }
 

@@ -35,11 +35,12 @@ bool gg_objective_can_improve(const gg_objective *o, size_t nodes, double path_s
 
 // A proposer's account: what it costs and what only it brought.
 typedef struct gg_account {
-    double begin_s, expand_s; // moving averages: per step, per node asked
-    double net;               // moving average: share of a plain pass that it saves, cost deducted
-    size_t seen;              // steps in `net` since it was last switched on
-    size_t sleep;             // steps that it still stays switched off
-    size_t backoff;           // steps of its next sleep
+    // Moving averages: per step before and after the pass, per node asked.
+    double begin_s, learn_s, expand_s;
+    double net;     // moving average: share of a plain pass that it saves, cost deducted
+    size_t seen;    // steps in `net` since it was last switched on
+    size_t sleep;   // steps that it still stays switched off
+    size_t backoff; // steps of its next sleep
 } gg_account;
 
 typedef struct gg_plan {
@@ -59,7 +60,9 @@ gorgon_status gg_plan_set_tree(gg_plan *plan, const char *tree, gorgon_error *er
 // Bit set of the proposers that draft in this step; counts the sleep of the others down.
 uint32_t gg_plan_active(gg_plan *plan);
 void gg_plan_begin_time(gg_plan *plan, size_t proposer, double seconds);
-void gg_plan_expand_time(gg_plan *plan, size_t proposer, double seconds);
+void gg_plan_learn_time(gg_plan *plan, size_t proposer, double seconds);
+// All nodes of a step together: single ones differ too much for a moving average.
+void gg_plan_expand_time(gg_plan *plan, size_t proposer, double seconds, size_t nodes);
 // The draft costs of these proposers, for an objective.
 void gg_plan_draft_cost(const gg_plan *plan, uint32_t active, double *draft_s,
                         double *node_draft_s);

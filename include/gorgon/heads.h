@@ -45,8 +45,8 @@ gorgon_status gorgon_heads_check(const gorgon_heads *heads, const gorgon_model *
 
 // Logits of all heads of a set for hidden[d_model] and the decided next token `root`, without the
 // draft proposer around them: logits is [n_heads][n_draft or n_vocab], ids [n_draft or n_vocab]
-// (head logits' token ids; may be NULL). Recurrent heads take
-// their own likeliest token as the one drafted before. Used by `gorgon eval --heads`.
+// (head logits' token ids; may be NULL). Recurrent heads take their own likeliest token as the one
+// drafted before. Used by `gorgon eval --heads`.
 gorgon_status gorgon_heads_logits(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                   const float *hidden, gorgon_token root, float *logits,
                                   gorgon_token *ids, gorgon_error *err);

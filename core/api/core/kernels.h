@@ -91,7 +91,7 @@ enum {
 // Positions 0 .. n_committed-1 are in pages; n_committed .. n_committed+n_chain-1 are rows of the
 // same pass, listed by slot in increasing position (ancestors first, the row itself last).
 typedef struct gg_attend {
-    size_t n_rows;  // 1 to GG_ATTEND_ROWS
+    size_t n_rows;  // 1 to GG_ATTEND_ROWS; n_rows * group at most GG_ATTEND_QUERIES
     size_t stride;  // from a row to the next, in q and in out
     const float *q; // [n_rows][group][head_dim], rotated and scaled by 1/sqrt(head_dim)
     size_t group, head_dim;

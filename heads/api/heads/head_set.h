@@ -8,6 +8,12 @@
 
 #define GG_HEADS_ROOT_EPS 1e-12f // keeps an all-zero embedding finite
 
+// Heads that have weights of their own.
+static inline size_t gg_head_cells(bool recurrent, size_t n_heads)
+{
+    return recurrent ? 1 : n_heads;
+}
+
 // Medusa head k (0-based) predicts the token k + 2 places after the row's own token, i.e. k + 1
 // after the decided root token. With d = d_model, x = hidden, e = embedding(root) / rms(embedding)
 // (rms(v) = sqrt(mean(v^2) + GG_HEADS_ROOT_EPS)):
@@ -24,21 +30,15 @@ typedef struct gg_head_set {
     gg_dtype weight_type; // of weights as stored: F32, F16 or Q8_0
     uint32_t *draft_ids;  // [n_draft] ascending token ids, NULL when n_draft is 0
     // Stored rows in GGUF layout, borrowed from the mapping. All values are finite.
-    const uint8_t **weight; // [n_heads * n_blocks], each [d, d]; row o = output o
-    const float **bias;     // [n_heads * n_blocks], each [d], parts of bias_values
-    float *bias_values;     // [n_heads * n_blocks * d]
-    const uint8_t **root;   // [n_heads], each [d, d]; NULL without root_embedding
-    const uint8_t **output; // [n_heads], each [n_draft or n_vocab, d]; NULL unless own_output
+    const uint8_t **weight; // [cells * n_blocks], each [d, d]; row o = output o
+    const float **bias;     // [cells * n_blocks], each [d], parts of bias_values
+    float *bias_values;     // [cells * n_blocks * d]
+    const uint8_t **root;   // [cells], each [d, d]; NULL without root_embedding
+    const uint8_t **output; // [cells], each [n_draft or n_vocab, d]; NULL unless own_output
     const char *training_json, *accuracy_json; // "" if absent
     float *calibration; // [n_calibration], opaque to heads/, defined by tree/calibration.h
     size_t n_calibration;
 } gg_head_set;
-
-// Heads that have weights of their own: n_heads stands for them below.
-static inline size_t gg_head_cells(bool recurrent, size_t n_heads)
-{
-    return recurrent ? 1 : n_heads;
-}
 
 // gorgon_heads_open over a caller's buffer, which must outlive the heads (fuzzing, embedded data).
 gorgon_status gg_heads_open_memory(const void *data, size_t size, const char *label,
@@ -52,9 +52,9 @@ typedef struct gg_head_set_source {
     bool root_embedding;
     gg_dtype weight_type;                      // F32, F16 or Q8_0; converted on writing
     const uint32_t *draft_ids;                 // [n_draft] or NULL
-    const float *const *weight;                // [n_heads * n_blocks] of [d, d]
-    const float *const *bias;                  // [n_heads * n_blocks] of [d]
-    const float *const *root;                  // [n_heads] of [d, d], or NULL
+    const float *const *weight;                // [cells * n_blocks] of [d, d]
+    const float *const *bias;                  // [cells * n_blocks] of [d]
+    const float *const *root;                  // [cells] of [d, d], or NULL
     const char *training_json, *accuracy_json; // NULL = none
     const float *calibration;
     size_t n_calibration;

@@ -61,7 +61,8 @@ typedef struct gg_proposer_ops {
     void (*state_reset)(const gg_proposer *p, void *state);
     void (*state_copy)(const gg_proposer *p, void *to, const void *from); // fork
     void (*observe)(const gg_proposer *p, void *state, const gg_observation *seen);
-    // Verified rows of decoding sequences, all of a step at once. NULL: of no use to this one.
+    // Rows that have logits, all of a step at once: nodes of trees, last rows of prompts. NULL: of
+    // no use to this one.
     void (*learn)(gg_proposer *p, const gg_verified_row *rows, size_t n);
     // Start of a step: all work that can be batched over sequences (one product for all heads).
     void (*begin)(const gg_proposer *p, const gg_draft *drafts, size_t n_drafts);
