@@ -20,6 +20,7 @@ typedef struct bench_group {
     const char *name;
     size_t runs; // prompts x repeats
     bench_rate plain, speculative;
+    json_t *speedups; // of single runs; NULL before the first
     bool same_output;
 } bench_group;
 
@@ -55,6 +56,8 @@ bool bench_measure(cli_session *session, const char *path, size_t context, bench
 double bench_tokens_per_s(const bench_rate *rate);
 double bench_tokens_per_pass(const bench_rate *rate);
 double bench_speedup(const bench_group *group);
+// Over runs: unlike the ratio of sums it stands a burst of stolen processor time.
+double bench_median_speedup(const bench_group *group);
 
 json_t *bench_json(const cli_session *session, const cli_common *common,
                    const bench_result *result);

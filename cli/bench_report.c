@@ -23,6 +23,28 @@ double bench_speedup(const bench_group *group)
     return plain > 0 ? bench_tokens_per_s(&group->speculative) / plain : 0;
 }
 
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double bench_median_speedup(const bench_group *group)
+{
+    size_t n = json_array_size(group->speedups);
+    double *sorted = malloc((n + 1) * sizeof *sorted);
+    if (n == 0 || !sorted) {
+        free(sorted);
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = json_real_value(json_array_get(group->speedups, i));
+    qsort(sorted, n, sizeof *sorted, compare);
+    double median = n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
+    free(sorted);
+    return median;
+}
+
 // The processor's name, "unknown" where the system does not tell.
 static void cpu_name(char *name, size_t size)
 {
@@ -53,6 +75,7 @@ static void put_group(json_t *out, const bench_group *group)
 {
     json_t *speculative = rate_json(&group->speculative);
     json_object_set_new(speculative, "speedup", json_real(bench_speedup(group)));
+    json_object_set_new(speculative, "median_speedup", json_real(bench_median_speedup(group)));
     json_object_set_new(out, "plain", rate_json(&group->plain));
     json_object_set_new(out, "speculative", speculative);
     json_object_set_new(out, "runs", json_integer((json_int_t)group->runs));
@@ -166,15 +189,16 @@ json_t *bench_json(const cli_session *session, const cli_common *common, const b
 
 static void print_group(const bench_group *g)
 {
-    printf("  %-18s %5zu %9.1f %12.1f %12.2f %9.2f   %s\n", g->name, g->runs,
+    printf("  %-18s %5zu %9.1f %12.1f %12.2f %9.2f %7.2f   %s\n", g->name, g->runs,
            bench_tokens_per_s(&g->plain), bench_tokens_per_s(&g->speculative),
-           bench_tokens_per_pass(&g->speculative), bench_speedup(g), g->same_output ? "yes" : "NO");
+           bench_tokens_per_pass(&g->speculative), bench_speedup(g), bench_median_speedup(g),
+           g->same_output ? "yes" : "NO");
 }
 
 static void print_table(const char *title, const bench_table *table)
 {
-    printf("%-20s %5s %9s %12s %12s %9s   %s\n", title, "runs", "plain/s", "speculative/s",
-           "tokens/pass", "speed-up", "same output");
+    printf("%-20s %5s %9s %12s %12s %9s %7s   %s\n", title, "runs", "plain/s", "speculative/s",
+           "tokens/pass", "speed-up", "median", "same output");
     for (size_t i = 0; i < table->n; i++)
         print_group(&table->rows[i]);
 }

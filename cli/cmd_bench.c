@@ -101,6 +101,22 @@ static void add_rate(bench_rate *rate, const gorgon_stream_result *r)
     rate->seconds += r->decode_s;
 }
 
+static void add_speedup(bench_group *group, const gorgon_stream_result *plain,
+                        const gorgon_stream_result *speculative)
+{
+    if (plain->decode_s <= 0 || speculative->decode_s <= 0 || cli_decoded_tokens(plain) <= 0)
+        return;
+    if (!group->speedups)
+        group->speedups = json_array();
+    json_array_append_new(group->speedups, json_real(plain->decode_s / speculative->decode_s));
+}
+
+static void clear_speedups(bench_table *table)
+{
+    for (size_t i = 0; i < table->n; i++)
+        json_decref(table->rows[i].speedups);
+}
+
 static bool add_pair(bench_run *run, const cli_prompt *p, size_t index,
                      const gorgon_stream_result *plain, const gorgon_stream_result *speculative)
 {
@@ -113,6 +129,7 @@ static bool add_pair(bench_run *run, const cli_prompt *p, size_t index,
             return false;
         add_rate(&groups[i]->plain, plain);
         add_rate(&groups[i]->speculative, speculative);
+        add_speedup(groups[i], plain, speculative);
         groups[i]->runs++;
         groups[i]->same_output = groups[i]->same_output && equal;
     }
@@ -295,6 +312,9 @@ int cmd_bench(int argc, char **argv)
     cli_prompts_clear(&run.prompts);
     free(run.chosen);
     json_decref(run.result.differing);
+    json_decref(run.result.all.speedups);
+    clear_speedups(&run.result.tasks);
+    clear_speedups(&run.result.categories);
     if (cli_interrupted())
         return CLI_INTERRUPTED;
     if (!good)

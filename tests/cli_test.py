@@ -377,6 +377,10 @@ class Bench(Case):
             self.assertEqual(group["plain"]["tokens_per_pass"], 1)
             self.assertEqual(group["plain"]["tokens"], group["speculative"]["tokens"])
             self.assertGreater(group["speculative"]["speedup"], 0)
+            self.assertGreater(group["speculative"]["median_speedup"], 0)
+            if group["runs"] == 1:
+                self.assertAlmostEqual(group["speculative"]["median_speedup"],
+                                       group["speculative"]["speedup"], places=3)
         for key in ("bandwidth_gb_s", "peak_gmac_s"):
             self.assertGreater(out["limits"][key], 0)
         self.assertLessEqual({"cpu", "level", "threads"}, set(out["machine"]))
