@@ -53,6 +53,7 @@ typedef struct bench_result {
 // Limits of the machine and cost of passes after `context` positions, on an idle engine.
 bool bench_measure(cli_session *session, const char *path, size_t context, bench_result *result);
 
+double bench_median(double *x, size_t n); // sorts x; n > 0
 double bench_tokens_per_s(const bench_rate *rate);
 double bench_tokens_per_pass(const bench_rate *rate);
 double bench_speedup(const bench_group *group);

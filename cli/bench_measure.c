@@ -60,12 +60,6 @@ static bench_cost limits(const cli_session *s, const bench_result *r, size_t row
     return (bench_cost){rows, 0, read, work, attention, (read > work ? read : work) + attention};
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // Any ordinary ids do: the time does not depend on them.
 static gorgon_token filler(size_t i, size_t n_vocab)
 {
@@ -88,8 +82,7 @@ static bool time_passes(cli_session *s, const gorgon_row *rows, bench_result *r)
             return true;
     }
     for (size_t i = 0; i < r->n_costs; i++) {
-        qsort(ms[i], REPEATS, sizeof ms[i][0], compare);
-        r->costs[i].ms = ms[i][REPEATS / 2];
+        r->costs[i].ms = bench_median(ms[i], REPEATS);
     }
     return true;
 }

@@ -29,19 +29,20 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double bench_median(double *x, size_t n)
+{
+    qsort(x, n, sizeof *x, compare);
+    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+}
+
 double bench_median_speedup(const bench_group *group)
 {
     size_t n = json_array_size(group->speedups);
-    double *sorted = malloc((n + 1) * sizeof *sorted);
-    if (n == 0 || !sorted) {
-        free(sorted);
-        return 0;
-    }
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = json_real_value(json_array_get(group->speedups, i));
-    qsort(sorted, n, sizeof *sorted, compare);
-    double median = n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
-    free(sorted);
+    double *x = n > 0 ? malloc(n * sizeof *x) : NULL;
+    for (size_t i = 0; x && i < n; i++)
+        x[i] = json_real_value(json_array_get(group->speedups, i));
+    double median = x ? bench_median(x, n) : 0;
+    free(x);
     return median;
 }
 
