@@ -81,9 +81,8 @@ static bool time_passes(cli_session *s, const gorgon_row *rows, bench_result *r)
         if (cli_interrupted())
             return true;
     }
-    for (size_t i = 0; i < r->n_costs; i++) {
+    for (size_t i = 0; i < r->n_costs; i++)
         r->costs[i].ms = bench_median(ms[i], REPEATS);
-    }
     return true;
 }
 

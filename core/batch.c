@@ -94,7 +94,6 @@ gorgon_status gg_batch_lay(gorgon_engine *engine, const gorgon_row *rows, size_t
                            gorgon_error *err)
 {
     gg_batch *b = &engine->batch;
-    b->n_rows = b->n_chains = b->n_logit_rows = 0; // an invalid pass leaves no valid outputs
     for (size_t r = 0; r < n; r++) {
         gorgon_status status = lay_row(engine, &rows[r], r, err);
         if (status != GORGON_OK)

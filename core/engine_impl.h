@@ -81,7 +81,8 @@ struct gorgon_engine {
 };
 
 // batch.c
-// Checks the rows of a pass and lays them out. Errors: ARGUMENT, LIMIT, naming the row.
+// Checks the rows of a pass and lays them out in the empty batch. Errors: ARGUMENT, LIMIT, naming
+// the row.
 gorgon_status gg_batch_lay(gorgon_engine *engine, const gorgon_row *rows, size_t n,
                            gorgon_error *err);
 // One more row with logits. Error: LIMIT.

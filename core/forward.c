@@ -421,7 +421,7 @@ gorgon_status gg_engine_pass_range(gorgon_engine *engine, const gg_pass *pass, g
 {
     gg_batch *b = &engine->batch;
     size_t n_layers = gg_model_geometry(engine->model)->n_layers;
-    b->n_rows = 0; // an invalid pass leaves no valid outputs
+    b->n_rows = b->n_chains = b->n_logit_rows = 0; // an invalid pass leaves no valid outputs
     if (pass->n_rows == 0 || pass->n_rows > engine->max_rows)
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "pass of %zu rows, expected 1 to %zu",
                        pass->n_rows, engine->max_rows);

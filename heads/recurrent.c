@@ -1,7 +1,7 @@
 // Proposer "heads" for a recurrent set (after ReDrafter, arXiv 2403.09919): each depth sees the
-// token drafted before it. A step grows a beam, depth by depth: the likeliest few nodes of a depth,
-// of all sequences together, are one batch; then only look-ups are left. Nodes outside the beam get
-// no children from this proposer.
+// token drafted before it. A step grows a beam: the likeliest few nodes of a depth, of all
+// sequences together, are one batch, which runs when the first of them is asked for its children.
+// Nodes outside the beam get no children from this proposer.
 #include <string.h>
 
 #include "core/alloc.h"
@@ -35,7 +35,7 @@ typedef struct state {
 // A node of the batch.
 typedef struct member {
     const gg_draft *draft;
-    size_t node, depth;
+    size_t node;
 } member;
 
 // The step that is being drafted for.
@@ -76,7 +76,7 @@ static void rank_on_thread(void *context, size_t thread, size_t n_threads)
         const gg_rank_job job = {
             .net = &r->net,
             .sampling = m->draft->sampling,
-            .position = (uint64_t)m->draft->root_position + 1 + m->depth,
+            .position = (uint64_t)m->draft->root_position + 1 + r->step->expanded,
             .logits = r->net.logits + i * r->net.n_out,
             .block_max = r->block_max + thread * r->n_blocks,
         };
@@ -104,7 +104,7 @@ static void run_batch(batch *b)
 }
 
 // The deepest nodes of one draft join the batch.
-static void add_level(batch *b, const gg_draft *draft, size_t depth)
+static void add_level(batch *b, const gg_draft *draft)
 {
     const recurrent *r = b->r;
     const state *s = draft->state;
@@ -114,7 +114,7 @@ static void add_level(batch *b, const gg_draft *draft, size_t depth)
         if (b->n == r->net.max_drafts)
             run_batch(b);
         gg_medusa_input(&r->net, b->n, before, s->nodes[i].token);
-        r->member[b->n++] = (member){draft, i, depth};
+        r->member[b->n++] = (member){draft, i};
     }
 }
 
@@ -150,7 +150,7 @@ static void expand_level(const recurrent *r)
 {
     batch b = {r, 0};
     for (size_t i = 0; i < r->step->n_drafts; i++)
-        add_level(&b, &r->step->drafts[i], r->step->expanded);
+        add_level(&b, &r->step->drafts[i]);
     run_batch(&b);
     r->step->expanded++;
 }

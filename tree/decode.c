@@ -295,20 +295,27 @@ static gorgon_status verify_all(gorgon_decoder *d, step_account *step, gorgon_er
 // The rows of one stream that have logits: in a decoding stream any node of its tree.
 static size_t list_verified(const gorgon_decoder *d, const gg_slot *slot, gg_verified_row *out)
 {
-    const gorgon_stream *s = slot->stream;
     const gg_draft_tree *tree = &slot->tree;
-    size_t n = 0, root = slot->prompt ? s->n_prompt - 1 : s->n_tokens - 1;
-    size_t first = slot->prompt ? slot->first_row + slot->n_rows - 1 : slot->first_row;
+    gg_verify_input input = verify_input(d, slot, NULL);
+    size_t n = 0;
     for (size_t i = 0; slot->verdict.n > 0 && i < tree->n; i++) {
         gorgon_token before = -1;
         if (i > 0)
             before = tree->token[tree->parent[i]];
-        else if (root > 0)
-            before = s->tokens[root - 1];
-        const float *logits = gorgon_engine_logits(d->engine, first + i);
+        else if (input.root_position > 0)
+            before = slot->stream->tokens[input.root_position - 1];
+        const float *logits = gorgon_engine_logits(d->engine, input.first_row + i);
         if (logits)
             out[n++] = (gg_verified_row){before, tree->token[i], logits};
     }
+    return n;
+}
+
+static size_t list_all_verified(gorgon_decoder *d)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_running; i++)
+        n += list_verified(d, d->running[i], d->verified + n);
     return n;
 }
 
@@ -317,12 +324,12 @@ static size_t list_verified(const gorgon_decoder *d, const gg_slot *slot, gg_ver
 static void teach(gorgon_decoder *d, const step_account *step)
 {
     size_t n = 0;
-    for (size_t i = 0; step->active && i < d->n_running; i++)
-        n += list_verified(d, d->running[i], d->verified + n);
-    for (size_t i = 0; i < d->n_proposers && n > 0; i++) {
+    for (size_t i = 0; i < d->n_proposers; i++) {
         if (!d->proposer[i]->ops->learn || !(step->active & UINT32_C(1) << i))
             continue;
         double begin = gg_now();
+        if (n == 0)
+            n = list_all_verified(d);
         d->proposer[i]->ops->learn(d->proposer[i], d->verified, n);
         gg_plan_learn_time(&d->plan, i, gg_now() - begin);
     }

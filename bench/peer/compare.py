@@ -2,7 +2,7 @@
 
 Called by bench/peer/run, which builds llama.cpp. Rates count decoding only; both sides are given the same
 ids. Everything of one round follows within seconds, so that a busy machine hits both alike; figures
-are medians over rounds (passes, prefill), sums and medians over prompts (decoding); ratios within this run.
+are medians over rounds (passes, prefill) or prompts (decoding; the JSON has the sums too); ratios within this run.
 """
 
 import argparse
@@ -194,6 +194,7 @@ def compare_passes(ours, peer, rounds, prompts):
 class Tally:
     def __init__(self):
         self.tokens, self.seconds, self.passes, self.differ, self.runs = 0, 0.0, 0, 0, 0
+        self.rates = []
 
     def add(self, ids, seconds, passes, plain):
         self.tokens += len(ids) - 1  # the first comes from the prompt's pass
@@ -201,6 +202,8 @@ class Tally:
         self.passes += passes
         self.differ += ids != plain
         self.runs += 1
+        if seconds > 0:
+            self.rates.append((len(ids) - 1) / seconds)
 
     def rate(self):
         return self.tokens / self.seconds if self.seconds else 0.0
@@ -208,6 +211,7 @@ class Tally:
     def json(self):
         return {
             "tokens_per_s": self.rate(),
+            "median_tokens_per_s": statistics.median(self.rates) if self.rates else 0.0,
             "tokens_per_pass": self.tokens / self.passes if self.passes else 0.0,
             "same_output": self.differ == 0,
             "differing_prompts": self.differ,
@@ -278,7 +282,7 @@ def table(name, result):
     print(f"| task | gorgon plain | {result['drafting']} | llama.cpp plain | lookup 2 | lookup 10 "
           f"| {' | '.join(RATIOS)} |\n{'|---' * (6 + len(RATIOS))}|")
     for task, way in result["decoding"].items():
-        a, b, c, d, e = (way[w]["tokens_per_s"] for w in WAYS)
+        a, b, c, d, e = (way[w]["median_tokens_per_s"] for w in WAYS)
         medians = " | ".join(f"{x:.2f}" for x in way["median_ratios"].values())
         print(f"| {task} | {a:.0f} | {b:.0f} | {c:.0f} | {d:.0f} | {e:.0f} | {medians} |")
     print()
