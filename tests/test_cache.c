@@ -177,6 +177,24 @@ Test(cache, round_trip)
     gg_cache_free(cache);
 }
 
+Test(cache, a_complete_one_can_be_extended)
+{
+    gg_cache *cache = open_cache(0);
+    append(cache, 0, 10);
+    cr_assert_eq(gg_cache_finish(cache, NULL), GORGON_OK);
+    gg_cache_free(cache);
+    cache = open_cache(0);
+    cr_assert(gg_cache_complete(cache));
+    cr_assert_eq(gg_cache_extend(cache, NULL), GORGON_OK);
+    append(cache, 10, 17);
+    gg_cache_free(cache); // interrupted: what is there counts, and more may come
+    cache = open_cache(0);
+    cr_assert_not(gg_cache_complete(cache));
+    cr_assert_eq(gg_cache_chunks(cache), 2);
+    cr_assert_eq(gg_cache_next_index(cache), 17);
+    gg_cache_free(cache);
+}
+
 Test(cache, an_interrupted_run_continues)
 {
     gg_cache *cache = open_cache(0);

@@ -443,12 +443,23 @@ gorgon_status gg_cache_append(gg_cache *cache, uint64_t first_index, uint64_t en
     return status;
 }
 
+static gorgon_status set_complete(gg_cache *c, bool complete, gorgon_error *err)
+{
+    bool before = c->complete;
+    c->complete = complete;
+    gorgon_status status = write_json(c, err);
+    c->complete = status == GORGON_OK ? complete : before;
+    return status;
+}
+
 gorgon_status gg_cache_finish(gg_cache *cache, gorgon_error *err)
 {
-    cache->complete = true;
-    gorgon_status status = write_json(cache, err);
-    cache->complete = status == GORGON_OK;
-    return status;
+    return set_complete(cache, true, err);
+}
+
+gorgon_status gg_cache_extend(gg_cache *cache, gorgon_error *err)
+{
+    return cache->complete ? set_complete(cache, false, err) : GORGON_OK;
 }
 
 gorgon_status gg_cache_read(const gg_cache *cache, size_t chunk, gg_cache_sequence **sequences,

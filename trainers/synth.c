@@ -478,13 +478,9 @@ static void release(synth *s)
 
 static gorgon_status write_text(synth *s)
 {
-    if (gg_cache_complete(s->cache))
-        return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
-                       "synth: the cache %s is complete with %llu tokens, wanted %llu: remove "
-                       "it or ask for fewer",
-                       s->options->cache, (unsigned long long)gg_cache_records(s->cache),
-                       (unsigned long long)s->options->tokens);
-    gorgon_status status = recall_seen(s);
+    gorgon_status status = gg_cache_extend(s->cache, s->err);
+    if (status == GORGON_OK)
+        status = recall_seen(s);
     s->chunk_first = s->next_index = gg_cache_next_index(s->cache) / 2;
     s->records_at_start = gg_cache_records(s->cache);
     s->started = gg_now();

@@ -62,6 +62,8 @@ gorgon_status gg_cache_append(gg_cache *cache, uint64_t first_index, uint64_t en
                               const gg_cache_sequence *sequences, size_t n, gorgon_error *err);
 // Marks the cache complete.
 gorgon_status gg_cache_finish(gg_cache *cache, gorgon_error *err);
+// Makes a complete cache take more chunks; nothing to do for one that is not complete.
+gorgon_status gg_cache_extend(gg_cache *cache, gorgon_error *err);
 
 // Reads a chunk; verifies its checksum. Free with gg_cache_chunk_free.
 gorgon_status gg_cache_read(const gg_cache *cache, size_t chunk, gg_cache_sequence **sequences,
