@@ -80,13 +80,13 @@ static gorgon_status read_kind(const reader *r)
     gorgon_status status = gg_gguf_get_string(r->file, key, &kind, NULL, r->err);
     if (status != GORGON_OK)
         return status;
-    r->set->recurrent = strcmp(kind, GG_HEADS_RECURRENT) == 0;
-    if (!r->set->recurrent && strcmp(kind, GG_HEADS_MEDUSA) != 0)
-        return gg_fail(r->err, GORGON_ERROR_UNSUPPORTED,
-                       "%s: key '%s' is '%.40s', expected '" GG_HEADS_MEDUSA
-                       "' or '" GG_HEADS_RECURRENT "'",
-                       label(r->file), key, kind);
-    return GORGON_OK;
+    if (gg_head_kind_find(kind, &r->set->shape.kind))
+        return GORGON_OK;
+    char list[120] = "";
+    for (size_t i = 0; i < GG_HEAD_KINDS; i++)
+        gg_list_append(list, sizeof list, gg_head_traits_of((gg_head_kind)i)->name);
+    return gg_fail(r->err, GORGON_ERROR_UNSUPPORTED, "%s: key '%s' is '%.40s', expected one of: %s",
+                   label(r->file), key, kind, list);
 }
 
 static gorgon_status read_calibration(const reader *r)
@@ -122,23 +122,26 @@ static gorgon_status read_calibration(const reader *r)
 static gorgon_status read_keys(const reader *r)
 {
     gg_head_set *set = r->set;
-    set->d_model = r->base->d_model;
+    gg_head_shape *shape = &set->shape;
+    shape->d_model = r->base->d_model;
     set->training_json = set->accuracy_json = "";
     gorgon_status status = read_kind(r);
     if (status == GORGON_OK)
-        status = read_field(r, "n_heads", 1, GG_MAX_DRAFT_HEADS, &set->n_heads);
+        status = read_field(r, "n_heads", 1, GG_MAX_DRAFT_HEADS, &shape->n_heads);
     if (status == GORGON_OK)
-        status = read_field(r, "n_blocks", 1, GG_MAX_HEAD_BLOCKS, &set->n_blocks);
+        status = read_field(r, "n_blocks", 1, GG_MAX_HEAD_BLOCKS, &shape->n_blocks);
     if (status == GORGON_OK)
-        status = read_field(r, "n_draft", 0, r->base->n_vocab, &set->n_draft);
+        status = read_field(r, "n_draft", 0, r->base->n_vocab, &shape->n_draft);
+    if (status == GORGON_OK && gg_head_traits_of(shape->kind)->has_rank)
+        status = read_field(r, "rank", 1, GG_HEADS_MAX_RANK, &shape->rank);
     if (status == GORGON_OK)
-        status = read_flag(r, "root_embedding", &set->root_embedding);
+        status = read_flag(r, "root_embedding", &shape->root_embedding);
     if (status == GORGON_OK)
-        status = read_flag(r, "own_output", &set->own_output);
-    if (status == GORGON_OK && set->recurrent && (!set->root_embedding || set->own_output))
-        return gg_fail(r->err, GORGON_ERROR_FORMAT,
-                       "%s: set %zu: recurrent heads need root_embedding and have no own_output",
-                       label(r->file), r->index);
+        status = read_flag(r, "own_output", &shape->own_output);
+    const char *fault = status == GORGON_OK ? gg_head_shape_fault(shape) : NULL;
+    if (fault)
+        return gg_fail(r->err, GORGON_ERROR_FORMAT, "%s: set %zu: %s", label(r->file), r->index,
+                       fault);
     if (status == GORGON_OK)
         status = read_text(r, "training", &set->training_json);
     if (status == GORGON_OK)
@@ -172,22 +175,13 @@ static gorgon_status find_tensor(const reader *r, const char *name, gg_dtype typ
     return GORGON_OK;
 }
 
-static gorgon_status find_weight(const reader *r, const char *name, size_t n_out,
-                                 const uint8_t **out)
-{
-    const gg_tensor *t = NULL;
-    gorgon_status status = find_tensor(r, name, r->set->weight_type, r->set->d_model, n_out, &t);
-    if (status == GORGON_OK)
-        *out = t->data;
-    return status;
-}
-
 // The type of the first block's weight is that of all weights of the set.
 static gorgon_status read_weight_type(const reader *r)
 {
     gg_heads_name name;
     const gg_tensor *t = NULL;
-    gg_heads_block_name(name, r->index, 0, 0, "weight");
+    const gg_head_part first = {.role = GG_PART_WEIGHT};
+    gg_heads_part_name(name, r->index, &first);
     gorgon_status status = gg_gguf_require(r->file, name, &t, r->err);
     if (status == GORGON_OK && !gg_heads_weight_type(t->type))
         return gg_fail(r->err, GORGON_ERROR_UNSUPPORTED,
@@ -201,21 +195,22 @@ static gorgon_status read_weight_type(const reader *r)
 static gorgon_status read_draft_ids(const reader *r)
 {
     gg_head_set *set = r->set;
+    const size_t n = set->shape.n_draft;
     gg_heads_name name;
     const gg_tensor *t = NULL;
-    if (set->n_draft == 0)
+    if (n == 0)
         return GORGON_OK;
     gg_heads_ids_name(name, r->index);
-    gorgon_status status = find_tensor(r, name, GG_I32, set->n_draft, 0, &t);
+    gorgon_status status = find_tensor(r, name, GG_I32, n, 0, &t);
     if (status != GORGON_OK)
         return status;
-    set->draft_ids = gg_alloc(set->n_draft, sizeof *set->draft_ids);
+    set->draft_ids = gg_alloc(n, sizeof *set->draft_ids);
     if (!set->draft_ids)
         return gg_fail(r->err, GORGON_ERROR_MEMORY, "%s: tensor '%s': out of memory",
                        label(r->file), name);
     memcpy(set->draft_ids, t->data, t->bytes); // a negative id becomes one above n_vocab
-    const size_t bad = gg_heads_bad_id(set->draft_ids, set->n_draft, r->base->n_vocab);
-    if (bad < set->n_draft)
+    const size_t bad = gg_heads_bad_id(set->draft_ids, n, r->base->n_vocab);
+    if (bad < n)
         return gg_fail(
             r->err, GORGON_ERROR_FORMAT,
             "%s: tensor '%s': id %zu is %" PRId32 ", expected ascending ids from 0 to %" PRIu32,
@@ -223,76 +218,48 @@ static gorgon_status read_draft_ids(const reader *r)
     return GORGON_OK;
 }
 
-static size_t cells(const gg_head_set *set)
+static gorgon_status alloc_parts(const reader *r)
 {
-    return gg_head_cells(set->recurrent, set->n_heads);
-}
-
-static gorgon_status alloc_pointers(const reader *r)
-{
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
     gg_head_set *set = r->set;
-    const size_t n = cells(set) * set->n_blocks;
-    set->weight = gg_alloc(n, sizeof *set->weight);
-    set->bias = gg_alloc(n, sizeof *set->bias);
-    if (set->root_embedding)
-        set->root = gg_alloc(cells(set), sizeof *set->root);
-    if (set->own_output)
-        set->output = gg_alloc(cells(set), sizeof *set->output);
-    if (!set->weight || !set->bias || (set->root_embedding && !set->root) ||
-        (set->own_output && !set->output))
+    const size_t n = gg_head_parts(&set->shape, r->base->n_vocab, parts);
+    size_t n_values = 0;
+    for (size_t i = 0; i < n; i++)
+        n_values += parts[i].n_in == 0 ? parts[i].n_out : 0;
+    set->parts = gg_alloc(n, sizeof *set->parts);
+    set->data = gg_alloc(n, sizeof *set->data);
+    set->vectors = gg_alloc(n_values, sizeof *set->vectors);
+    if (!set->parts || !set->data || !set->vectors)
         return gg_fail(r->err, GORGON_ERROR_MEMORY, "%s: set %zu: out of memory", label(r->file),
                        r->index);
+    set->n_parts = n;
+    memcpy(set->parts, parts, n * sizeof *parts);
     return GORGON_OK;
 }
 
-static gorgon_status read_head(const reader *r, size_t head)
+// Vectors are copied out of the mapping, where floats need not be aligned.
+static gorgon_status read_parts(const reader *r)
 {
     gg_head_set *set = r->set;
-    gg_heads_name name;
-    gorgon_status status = GORGON_OK;
-    for (size_t b = 0; status == GORGON_OK && b < set->n_blocks; b++) {
-        gg_heads_block_name(name, r->index, head, b, "weight");
-        status = find_weight(r, name, set->d_model, &set->weight[head * set->n_blocks + b]);
-    }
-    if (status == GORGON_OK && set->root_embedding) {
-        gg_heads_part_name(name, r->index, head, "root");
-        status = find_weight(r, name, set->d_model, &set->root[head]);
-    }
-    if (status == GORGON_OK && set->own_output) {
-        const size_t n_out = set->n_draft ? set->n_draft : r->base->n_vocab;
-        gg_heads_part_name(name, r->index, head, "output");
-        status = find_weight(r, name, n_out, &set->output[head]);
-    }
-    return status;
-}
-
-// Copies the biases out of the mapping, where floats need not be aligned.
-static gorgon_status read_biases(const reader *r)
-{
-    gg_head_set *set = r->set;
-    const size_t d = set->d_model;
-    set->bias_values = gg_alloc(cells(set) * set->n_blocks, d * sizeof *set->bias_values);
-    if (!set->bias_values)
-        return gg_fail(r->err, GORGON_ERROR_MEMORY, "%s: set %zu: out of memory", label(r->file),
-                       r->index);
-    for (size_t i = 0; i < cells(set) * set->n_blocks; i++) {
+    float *vector = set->vectors;
+    for (size_t i = 0; i < set->n_parts; i++) {
+        const gg_head_part *p = &set->parts[i];
         gg_heads_name name;
         const gg_tensor *t = NULL;
-        gg_heads_block_name(name, r->index, i / set->n_blocks, i % set->n_blocks, "bias");
-        gorgon_status status = find_tensor(r, name, GG_F32, d, 0, &t);
+        gg_heads_part_name(name, r->index, p);
+        gorgon_status status =
+            p->n_in == 0 ? find_tensor(r, name, GG_F32, p->n_out, 0, &t)
+                         : find_tensor(r, name, set->weight_type, p->n_in, p->n_out, &t);
         if (status != GORGON_OK)
             return status;
-        memcpy(set->bias_values + i * d, t->data, t->bytes);
-        set->bias[i] = set->bias_values + i * d;
+        set->data[i] = t->data;
+        if (p->n_in == 0) {
+            memcpy(vector, t->data, t->bytes);
+            set->data[i] = vector;
+            vector += p->n_out;
+        }
     }
     return GORGON_OK;
-}
-
-static size_t tensor_count(const gg_head_set *set)
-{
-    return (set->n_draft ? 1 : 0) +
-           cells(set) *
-               (2 * set->n_blocks + (set->root_embedding ? 1 : 0) + (set->own_output ? 1 : 0));
 }
 
 static gorgon_status read_set(const reader *r)
@@ -303,10 +270,8 @@ static gorgon_status read_set(const reader *r)
     if (status == GORGON_OK)
         status = read_draft_ids(r);
     if (status == GORGON_OK)
-        status = alloc_pointers(r);
-    for (size_t k = 0; status == GORGON_OK && k < cells(r->set); k++)
-        status = read_head(r, k);
-    return status == GORGON_OK ? read_biases(r) : status;
+        status = alloc_parts(r);
+    return status == GORGON_OK ? read_parts(r) : status;
 }
 
 static gorgon_status read_u32(const gg_gguf *file, const char *key, size_t max, uint32_t *out,
@@ -371,7 +336,7 @@ static gorgon_status read_sets(gorgon_heads *h, size_t n_sets, gorgon_error *err
         gorgon_status status = read_set(&r);
         if (status != GORGON_OK)
             return status;
-        n_tensors += tensor_count(&h->sets[i]);
+        n_tensors += h->sets[i].n_parts + (h->sets[i].shape.n_draft > 0);
     }
     if (n_tensors != gg_gguf_tensor_count(h->file))
         return gg_fail(err, GORGON_ERROR_FORMAT,
@@ -424,11 +389,9 @@ gorgon_status gg_heads_open_memory(const void *data, size_t size, const char *na
 static void free_set(gg_head_set *set)
 {
     gg_free(set->draft_ids);
-    gg_free(set->weight);
-    gg_free(set->bias);
-    gg_free(set->bias_values);
-    gg_free(set->root);
-    gg_free(set->output);
+    gg_free(set->parts);
+    gg_free(set->data);
+    gg_free(set->vectors);
     gg_free(set->calibration);
 }
 
@@ -473,15 +436,12 @@ gorgon_fingerprint gorgon_heads_fingerprint(const gorgon_heads *heads)
     return heads->base;
 }
 
-static uint64_t parameters(const gg_head_set *s, uint64_t n_vocab)
+static uint64_t parameters(const gg_head_set *s)
 {
-    const uint64_t d = s->d_model;
-    uint64_t head = s->n_blocks * (d * d + d);
-    if (s->root_embedding)
-        head += d * d;
-    if (s->own_output)
-        head += (s->n_draft ? s->n_draft : n_vocab) * d;
-    return cells(s) * head;
+    uint64_t n = 0;
+    for (size_t i = 0; i < s->n_parts; i++)
+        n += (uint64_t)s->parts[i].n_out * (s->parts[i].n_in ? s->parts[i].n_in : 1);
+    return n;
 }
 
 gorgon_status gorgon_heads_describe(const gorgon_heads *heads, size_t set,
@@ -492,14 +452,14 @@ gorgon_status gorgon_heads_describe(const gorgon_heads *heads, size_t set,
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "%s: no set %zu, expected 0 to %zu",
                        label(heads->file), set, heads->n_sets - 1);
     *info = (gorgon_head_set_info){
-        .kind = s->recurrent ? GG_HEADS_RECURRENT : GG_HEADS_MEDUSA,
-        .n_heads = s->n_heads,
-        .n_blocks = s->n_blocks,
-        .d_model = s->d_model,
-        .n_draft = s->n_draft,
-        .root_embedding = s->root_embedding,
-        .own_output = s->own_output,
-        .n_parameters = parameters(s, heads->base.n_vocab),
+        .kind = gg_head_traits_of(s->shape.kind)->name,
+        .n_heads = s->shape.n_heads,
+        .n_blocks = s->shape.n_blocks,
+        .d_model = s->shape.d_model,
+        .n_draft = s->shape.n_draft,
+        .root_embedding = s->shape.root_embedding,
+        .own_output = s->shape.own_output,
+        .n_parameters = parameters(s),
         .weight_type = gg_dtype_name(s->weight_type),
         .training_json = s->training_json,
         .accuracy_json = s->accuracy_json,

@@ -14,15 +14,19 @@ void gg_heads_ids_name(gg_heads_name name, size_t set)
     snprintf(name, GG_MAX_NAME, "heads.%zu.draft_ids", set);
 }
 
-void gg_heads_block_name(gg_heads_name name, size_t set, size_t head, size_t block,
-                         const char *part)
+void gg_heads_part_name(gg_heads_name name, size_t set, const gg_head_part *part)
 {
-    snprintf(name, GG_MAX_NAME, "heads.%zu.%zu.block.%zu.%s", set, head, block, part);
-}
-
-void gg_heads_part_name(gg_heads_name name, size_t set, size_t head, const char *part)
-{
-    snprintf(name, GG_MAX_NAME, "heads.%zu.%zu.%s.weight", set, head, part);
+    static const char *const names[] = {
+        [GG_PART_ROOT] = "root",
+        [GG_PART_OUTPUT] = "output",
+        [GG_PART_DOWN] = "down",
+        [GG_PART_UP] = "up",
+    };
+    if (part->role == GG_PART_WEIGHT || part->role == GG_PART_BIAS)
+        snprintf(name, GG_MAX_NAME, "heads.%zu.%zu.block.%zu.%s", set, part->head, part->block,
+                 part->role == GG_PART_BIAS ? "bias" : "weight");
+    else
+        snprintf(name, GG_MAX_NAME, "heads.%zu.%zu.%s.weight", set, part->head, names[part->role]);
 }
 
 bool gg_heads_weight_type(gg_dtype type)

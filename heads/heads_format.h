@@ -12,8 +12,6 @@ enum {
 };
 
 #define GG_HEADS_ARCHITECTURE "gorgon-heads"
-#define GG_HEADS_MEDUSA       "medusa" // values of the key "kind"
-#define GG_HEADS_RECURRENT    "recurrent"
 
 typedef char gg_heads_name[GG_MAX_NAME];
 
@@ -21,11 +19,11 @@ typedef char gg_heads_name[GG_MAX_NAME];
 void gg_heads_key(gg_heads_name name, size_t set, const char *field);
 // Tensor "heads.<set>.draft_ids".
 void gg_heads_ids_name(gg_heads_name name, size_t set);
-// Tensor "heads.<set>.<head>.block.<block>.<part>", part "weight" or "bias".
-void gg_heads_block_name(gg_heads_name name, size_t set, size_t head, size_t block,
-                         const char *part);
-// Tensor "heads.<set>.<head>.<part>.weight", part "root" or "output".
-void gg_heads_part_name(gg_heads_name name, size_t set, size_t head, const char *part);
+// The tensor of a part: "heads.<set>.<head>.block.<block>.weight", ".bias", or
+// "heads.<set>.<head>.<role>.weight".
+void gg_heads_part_name(gg_heads_name name, size_t set, const gg_head_part *part);
+// Greatest rank of a low-rank part.
+enum { GG_HEADS_MAX_RANK = 4096 };
 
 // True for F32, F16 and Q8_0: what weights of heads may be stored as.
 bool gg_heads_weight_type(gg_dtype type);

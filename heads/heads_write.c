@@ -12,8 +12,6 @@ typedef struct source {
     gg_gguf_writer *w;
     size_t index;
     const gg_head_set_source *set;
-    uint8_t *rows; // one matrix as stored: [d] rows
-    size_t row_bytes;
     gorgon_error *err;
 } source;
 
@@ -61,29 +59,34 @@ static gorgon_status check_calibration(size_t set, const float *values, size_t n
     return GORGON_OK;
 }
 
+static gorgon_status check_shape(const source *s, const gorgon_fingerprint *base)
+{
+    const gg_head_shape *shape = &s->set->shape;
+    gorgon_status status = check_range(s, "n_heads", shape->n_heads, 1, GG_MAX_DRAFT_HEADS);
+    if (status == GORGON_OK)
+        status = check_range(s, "n_blocks", shape->n_blocks, 1, GG_MAX_HEAD_BLOCKS);
+    if (status == GORGON_OK)
+        status = check_range(s, "d_model", shape->d_model, base->d_model, base->d_model);
+    if (status == GORGON_OK)
+        status = check_range(s, "n_draft", shape->n_draft, 0, base->n_vocab);
+    if (status == GORGON_OK)
+        status = check_range(s, "rank", shape->rank, 0, GG_HEADS_MAX_RANK);
+    const char *fault = status == GORGON_OK ? gg_head_shape_fault(shape) : NULL;
+    return fault ? gg_fail(s->err, GORGON_ERROR_ARGUMENT, "set %zu: %s", s->index, fault) : status;
+}
+
 static gorgon_status check_source(const source *s, const gorgon_fingerprint *base)
 {
     const gg_head_set_source *set = s->set;
-    gorgon_status status = check_range(s, "n_heads", set->n_heads, 1, GG_MAX_DRAFT_HEADS);
-    if (status == GORGON_OK)
-        status = check_range(s, "n_blocks", set->n_blocks, 1, GG_MAX_HEAD_BLOCKS);
-    if (status == GORGON_OK)
-        status = check_range(s, "d_model", set->d_model, base->d_model, base->d_model);
-    if (status == GORGON_OK)
-        status = check_range(s, "n_draft", set->n_draft, 0, base->n_vocab);
+    gorgon_status status = check_shape(s, base);
     if (status != GORGON_OK)
         return status;
-    if (set->recurrent && !set->root_embedding)
+    if (!gg_heads_weight_type(set->weight_type))
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
-                       "set %zu: recurrent heads need the root embedding", s->index);
-    if (!gg_heads_weight_type(set->weight_type) ||
-        gg_dtype_row_bytes(set->weight_type, set->d_model) == 0)
-        return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
-                       "set %zu: weight type %d cannot hold rows of %zu values, expected F32, F16 "
-                       "or (multiples of 32) Q8_0",
-                       s->index, (int)set->weight_type, set->d_model);
-    const size_t bad = gg_heads_bad_id(set->draft_ids, set->n_draft, base->n_vocab);
-    if (bad < set->n_draft)
+                       "set %zu: weight type %d, expected F32, F16 or Q8_0", s->index,
+                       (int)set->weight_type);
+    const size_t bad = gg_heads_bad_id(set->draft_ids, set->shape.n_draft, base->n_vocab);
+    if (bad < set->shape.n_draft)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
                        "set %zu: draft id %zu is %u, expected ascending ids below %u", s->index,
                        bad, (unsigned)set->draft_ids[bad], (unsigned)base->n_vocab);
@@ -93,20 +96,23 @@ static gorgon_status check_source(const source *s, const gorgon_fingerprint *bas
 static gorgon_status put_keys(const source *s)
 {
     const gg_head_set_source *set = s->set;
+    const gg_head_shape *shape = &set->shape;
     gg_heads_name key;
     gg_heads_key(key, s->index, "kind");
-    gorgon_status status = gg_gguf_put_string(
-        s->w, key, set->recurrent ? GG_HEADS_RECURRENT : GG_HEADS_MEDUSA, s->err);
+    gorgon_status status =
+        gg_gguf_put_string(s->w, key, gg_head_traits_of(shape->kind)->name, s->err);
     if (status == GORGON_OK)
-        status = put_size(s, "n_heads", set->n_heads);
+        status = put_size(s, "n_heads", shape->n_heads);
     if (status == GORGON_OK)
-        status = put_size(s, "n_blocks", set->n_blocks);
+        status = put_size(s, "n_blocks", shape->n_blocks);
     if (status == GORGON_OK)
-        status = put_size(s, "n_draft", set->n_draft);
+        status = put_size(s, "n_draft", shape->n_draft);
+    if (status == GORGON_OK && shape->rank > 0)
+        status = put_size(s, "rank", shape->rank);
     if (status == GORGON_OK)
-        status = put_flag(s, "root_embedding", set->root_embedding);
+        status = put_flag(s, "root_embedding", shape->root_embedding);
     if (status == GORGON_OK)
-        status = put_flag(s, "own_output", false);
+        status = put_flag(s, "own_output", shape->own_output);
     if (status == GORGON_OK)
         status = put_text(s, "training", set->training_json);
     if (status == GORGON_OK)
@@ -117,67 +123,62 @@ static gorgon_status put_keys(const source *s)
     return gg_gguf_put_array_f32(s->w, key, set->calibration, set->n_calibration, s->err);
 }
 
-// x[d, d] in the set's weight type.
-static gorgon_status put_weight(const source *s, const char *name, const float *x)
+// x[n_out, n_in] in the set's weight type.
+static gorgon_status put_matrix(const source *s, const char *name, const gg_head_part *p,
+                                const float *x)
 {
-    const size_t d = s->set->d_model, bytes = d * s->row_bytes;
-    const uint64_t dims[] = {d, d};
-    for (size_t i = 0; i < d; i++)
-        gg_quantize_row(s->set->weight_type, x + i * d, d, s->rows + i * s->row_bytes);
-    if (!gg_heads_finite(GG_F32, (const uint8_t *)x, d * d * sizeof *x) ||
-        !gg_heads_finite(s->set->weight_type, s->rows, bytes))
+    const gg_dtype type = s->set->weight_type;
+    const size_t row_bytes = gg_dtype_row_bytes(type, p->n_in), bytes = p->n_out * row_bytes;
+    const uint64_t dims[] = {p->n_in, p->n_out};
+    if (row_bytes == 0)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
-                       "tensor '%s' holds a value that is not finite or does not fit into %s", name,
-                       gg_dtype_name(s->set->weight_type));
-    return gg_gguf_put_tensor(s->w, name, s->set->weight_type, dims, 2, s->rows, bytes, s->err);
+                       "tensor '%s': %s cannot hold rows of %zu values, expected a multiple of %d",
+                       name, gg_dtype_name(type), p->n_in, GG_BLOCK);
+    uint8_t *rows = gg_alloc(p->n_out, row_bytes);
+    if (!rows)
+        return gg_fail(s->err, GORGON_ERROR_MEMORY, "tensor '%s': out of memory", name);
+    for (size_t i = 0; i < p->n_out; i++)
+        gg_quantize_row(type, x + i * p->n_in, p->n_in, rows + i * row_bytes);
+    gorgon_status status;
+    if (!gg_heads_finite(GG_F32, (const uint8_t *)x, p->n_out * p->n_in * sizeof *x) ||
+        !gg_heads_finite(type, rows, bytes))
+        status = gg_fail(s->err, GORGON_ERROR_ARGUMENT,
+                         "tensor '%s' holds a value that is not finite or does not fit into %s",
+                         name, gg_dtype_name(type));
+    else
+        status = gg_gguf_put_tensor(s->w, name, type, dims, 2, rows, bytes, s->err);
+    gg_free(rows);
+    return status;
 }
 
-static gorgon_status put_bias(const source *s, const char *name, const float *x)
+static gorgon_status put_vector(const source *s, const char *name, size_t n, const float *x)
 {
-    const uint64_t dims[] = {s->set->d_model};
-    const size_t bytes = s->set->d_model * sizeof *x;
+    const uint64_t dims[] = {n};
+    const size_t bytes = n * sizeof *x;
     if (!gg_heads_finite(GG_F32, (const uint8_t *)x, bytes))
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
                        "tensor '%s' holds a value that is not finite", name);
     return gg_gguf_put_tensor(s->w, name, GG_F32, dims, 1, x, bytes, s->err);
 }
 
-static gorgon_status put_head(const source *s, size_t head)
-{
-    gg_heads_name name;
-    gorgon_status status = GORGON_OK;
-    for (size_t b = 0; status == GORGON_OK && b < s->set->n_blocks; b++) {
-        const size_t i = head * s->set->n_blocks + b;
-        gg_heads_block_name(name, s->index, head, b, "weight");
-        status = put_weight(s, name, s->set->weight[i]);
-        gg_heads_block_name(name, s->index, head, b, "bias");
-        if (status == GORGON_OK)
-            status = put_bias(s, name, s->set->bias[i]);
-    }
-    if (status != GORGON_OK || !s->set->root_embedding)
-        return status;
-    gg_heads_part_name(name, s->index, head, "root");
-    return put_weight(s, name, s->set->root[head]);
-}
-
-static gorgon_status put_tensors(source *s)
+static gorgon_status put_tensors(const source *s, size_t n_vocab)
 {
     const gg_head_set_source *set = s->set;
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
+    gg_heads_name name;
     gorgon_status status = GORGON_OK;
-    if (set->n_draft) {
-        const uint64_t dims[] = {set->n_draft};
-        gg_heads_name name;
+    if (set->shape.n_draft) {
+        const uint64_t dims[] = {set->shape.n_draft};
         gg_heads_ids_name(name, s->index);
         status = gg_gguf_put_tensor(s->w, name, GG_I32, dims, 1, set->draft_ids,
-                                    set->n_draft * sizeof *set->draft_ids, s->err);
+                                    set->shape.n_draft * sizeof *set->draft_ids, s->err);
     }
-    s->row_bytes = gg_dtype_row_bytes(set->weight_type, set->d_model);
-    s->rows = gg_alloc(set->d_model, s->row_bytes);
-    if (!s->rows)
-        return gg_fail(s->err, GORGON_ERROR_MEMORY, "set %zu: out of memory", s->index);
-    for (size_t k = 0; status == GORGON_OK && k < gg_head_cells(set->recurrent, set->n_heads); k++)
-        status = put_head(s, k);
-    gg_free(s->rows);
+    const size_t n = gg_head_parts(&set->shape, n_vocab, parts);
+    for (size_t i = 0; status == GORGON_OK && i < n; i++) {
+        gg_heads_part_name(name, s->index, &parts[i]);
+        status = parts[i].n_in == 0 ? put_vector(s, name, parts[i].n_out, set->data[i])
+                                    : put_matrix(s, name, &parts[i], set->data[i]);
+    }
     return status;
 }
 
@@ -225,7 +226,7 @@ gorgon_status gg_heads_write(const char *path, const gorgon_model *model,
         if (status == GORGON_OK)
             status = put_keys(&s);
         if (status == GORGON_OK)
-            status = put_tensors(&s);
+            status = put_tensors(&s, base.n_vocab);
     }
     if (status == GORGON_OK)
         status = gg_gguf_write(w, path, err);

@@ -1,4 +1,4 @@
-// Proposer "heads": Medusa heads on the hidden state before the decided token. Head k suggests for
+// Proposer "heads" for linear and Medusa sets: heads on the hidden state before the decided token. Head k suggests for
 // every node of depth k: the heads do not see the path, so one run per step serves the whole tree.
 // With temperature > 0 candidates are ranked by log q / T plus the very noise that the target will
 // add at that position (noise-aware drafting, arXiv 2408.07978).
@@ -6,16 +6,16 @@
 
 #include "core/alloc.h"
 #include "core/error.h"
-#include "medusa_net.h"
+#include "head_net.h"
 #include "ranking.h"
 #include "registry.h"
 
 typedef struct medusa {
     gg_proposer proposer;
-    gg_medusa_net net;
+    gg_head_net net;
     float *block_max;       // [threads][n_blocks]
     size_t n_blocks;        // of net.n_out logits
-    const gg_draft **batch; // [net.max_drafts]
+    const gg_draft **batch; // [net.max_rows]
 } medusa;
 
 typedef struct state {
@@ -33,7 +33,7 @@ static void rank_on_thread(void *context, size_t thread, size_t n_threads)
 {
     const batch *b = context;
     const medusa *m = b->m;
-    const size_t n_heads = m->net.set->n_heads;
+    const size_t n_heads = m->net.set->shape.n_heads;
     size_t begin, end;
     gg_team_share(b->n * n_heads, 1, thread, n_threads, &begin, &end);
     for (size_t i = begin; i < end; i++) {
@@ -56,7 +56,7 @@ static void run_batch(const medusa *m, size_t n)
     batch b = {m, n};
     if (n == 0)
         return;
-    gg_medusa_run(&m->net, n);
+    gg_head_net_run(&m->net, n);
     gg_team_run(gg_engine_team(m->net.engine), rank_on_thread, &b);
 }
 
@@ -67,13 +67,13 @@ static void begin_step(const gg_proposer *p, const gg_draft *drafts, size_t n_dr
     size_t n = 0;
     for (size_t i = 0; i < n_drafts; i++) {
         const state *s = drafts[i].state;
-        for (size_t k = 0; k < m->net.set->n_heads; k++)
+        for (size_t k = 0; k < m->net.set->shape.n_heads; k++)
             s->heads[k].n = 0;
         if (!s->observed || (size_t)drafts[i].root >= n_vocab)
             continue;
-        gg_medusa_input(&m->net, n, s->hidden, drafts[i].root);
+        gg_head_net_load(&m->net, n, s->hidden, drafts[i].root);
         m->batch[n++] = &drafts[i];
-        if (n == m->net.max_drafts) {
+        if (n == m->net.max_rows) {
             run_batch(m, n);
             n = 0;
         }
@@ -89,7 +89,7 @@ static size_t expand(const gg_proposer *p, const gg_draft *draft, const gg_draft
     size_t n = 0;
     for (size_t i = 0; i < n_parents; i++) {
         const size_t depth = tree->depth[parents[i]];
-        if (depth >= m->net.set->n_heads)
+        if (depth >= m->net.set->shape.n_heads)
             continue;
         n += gg_ranking_edges(&s->heads[depth], parents[i], edges + n, capacity - n);
     }
@@ -115,8 +115,8 @@ static gorgon_status state_create(const gg_proposer *p, size_t context, void **o
     *out = NULL;
     state *s = gg_alloc(1, sizeof *s);
     if (s) {
-        s->hidden = gg_alloc(set->d_model, sizeof *s->hidden);
-        s->heads = gg_alloc(set->n_heads, sizeof *s->heads);
+        s->hidden = gg_alloc(set->shape.d_model, sizeof *s->hidden);
+        s->heads = gg_alloc(set->shape.n_heads, sizeof *s->heads);
     }
     if (!s || !s->hidden || !s->heads) {
         state_free(p, s);
@@ -131,7 +131,7 @@ static void state_reset(const gg_proposer *p, void *opaque)
     const medusa *m = p->self;
     state *s = opaque;
     s->observed = false;
-    for (size_t k = 0; k < m->net.set->n_heads; k++)
+    for (size_t k = 0; k < m->net.set->shape.n_heads; k++)
         s->heads[k].n = 0;
 }
 
@@ -141,8 +141,8 @@ static void state_copy(const gg_proposer *p, void *to, const void *from)
     state *t = to;
     const state *f = from;
     t->observed = f->observed;
-    memcpy(t->hidden, f->hidden, set->d_model * sizeof *t->hidden);
-    memcpy(t->heads, f->heads, set->n_heads * sizeof *t->heads);
+    memcpy(t->hidden, f->hidden, set->shape.d_model * sizeof *t->hidden);
+    memcpy(t->heads, f->heads, set->shape.n_heads * sizeof *t->heads);
 }
 
 static void observe(const gg_proposer *p, void *opaque, const gg_observation *seen)
@@ -153,13 +153,13 @@ static void observe(const gg_proposer *p, void *opaque, const gg_observation *se
         return;
     s->observed = seen->hidden != NULL && seen->hidden[seen->n - 1] != NULL;
     if (s->observed)
-        memcpy(s->hidden, seen->hidden[seen->n - 1], set->d_model * sizeof *s->hidden);
+        memcpy(s->hidden, seen->hidden[seen->n - 1], set->shape.d_model * sizeof *s->hidden);
 }
 
 static void medusa_free(gg_proposer *p)
 {
     medusa *m = (medusa *)(void *)p; // the proposer is its first member
-    gg_medusa_clear(&m->net);
+    gg_head_net_clear(&m->net);
     gg_free(m->block_max);
     gg_free(m->batch);
     gg_free(m);
@@ -182,16 +182,16 @@ gorgon_status gg_medusa_proposer(const gg_proposer_config *config, gg_proposer *
     medusa *m = gg_alloc(1, sizeof *m);
     if (!m)
         return gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory");
-    gorgon_status status = gg_medusa_create(config->engine, config->heads, config->set,
+    gorgon_status status = gg_head_net_create(config->engine, config->heads, config->set,
                                             config->max_sequences, &m->net, err);
     if (status != GORGON_OK) {
         gg_free(m);
         return status;
     }
-    m->proposer = (gg_proposer){"heads", m->net.set->n_heads, m, config->engine, &ops};
+    m->proposer = (gg_proposer){"heads", m->net.set->shape.n_heads, m, config->engine, &ops};
     m->n_blocks = gg_rank_blocks(&m->net);
     m->block_max = gg_alloc(gorgon_engine_threads(config->engine), m->n_blocks * sizeof(float));
-    m->batch = gg_alloc(m->net.max_drafts, sizeof *m->batch);
+    m->batch = gg_alloc(m->net.max_rows, sizeof *m->batch);
     if (!m->block_max || !m->batch) {
         medusa_free(&m->proposer);
         return gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory");

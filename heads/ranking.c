@@ -42,7 +42,7 @@ static void offer(const gg_rank_job *j, top *t, uint32_t index)
     const double value = (double)j->logits[index] / (double)j->sampling->temperature;
     const double needed = t->n == GG_RANKED ? t->value[GG_RANKED - 1] - value : -DBL_MAX;
     float g;
-    if (gg_gumbel_at_least(j->sampling, j->position, gg_medusa_token(j->net, index), needed, &g))
+    if (gg_gumbel_at_least(j->sampling, j->position, gg_head_net_token(j->net, index), needed, &g))
         insert(t, index, value + (double)g);
 }
 
@@ -82,7 +82,7 @@ static void score_noisy(const gg_kernels *kernels, const top *t, gg_ranking *r)
 
 void gg_rank(const gg_rank_job *j, gg_ranking *r)
 {
-    const gg_medusa_net *net = j->net;
+    const gg_head_net *net = j->net;
     const gg_kernels *kernels = gg_engine_kernels(net->engine);
     float values[GG_RANKED];
     top likely, noisy = {0};
@@ -103,7 +103,7 @@ void gg_rank(const gg_rank_job *j, gg_ranking *r)
     r->n = best->n;
     r->confidence = values[0] - sum;
     for (size_t i = 0; i < r->n; i++) {
-        r->token[i] = (gorgon_token)gg_medusa_token(net, best->index[i]);
+        r->token[i] = (gorgon_token)gg_head_net_token(net, best->index[i]);
         r->log_q[i] = j->logits[best->index[i]] - sum;
         r->score[i] = r->log_q[i];
     }
@@ -111,7 +111,7 @@ void gg_rank(const gg_rank_job *j, gg_ranking *r)
         score_noisy(kernels, &noisy, r);
 }
 
-size_t gg_rank_blocks(const gg_medusa_net *net)
+size_t gg_rank_blocks(const gg_head_net *net)
 {
     return (net->n_out + BLOCK - 1) / BLOCK;
 }

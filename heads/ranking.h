@@ -4,7 +4,7 @@
 #define GG_HEADS_RANKING_H
 
 #include "heads/proposer.h"
-#include "medusa_net.h"
+#include "head_net.h"
 
 enum { GG_RANKED = 32 }; // candidates per head, more than are ever suggested
 
@@ -19,14 +19,14 @@ typedef struct gg_ranking {
 
 // One ranking to be made.
 typedef struct gg_rank_job {
-    const gg_medusa_net *net;
+    const gg_head_net *net;
     const gorgon_sampling *sampling;
     uint64_t position; // of the token that the head predicts
     const float *logits;
     float *block_max; // [gg_rank_blocks]
 } gg_rank_job;
 
-size_t gg_rank_blocks(const gg_medusa_net *net);
+size_t gg_rank_blocks(const gg_head_net *net);
 void gg_rank(const gg_rank_job *job, gg_ranking *ranking);
 
 // The candidates as children of a node, at most capacity; returns how many. Evidence: log q without

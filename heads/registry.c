@@ -25,9 +25,9 @@ gorgon_status gg_heads_proposer(const gg_proposer_config *config, gg_proposer **
     gorgon_status status = gorgon_heads_describe(config->heads, config->set, &info, err);
     if (status != GORGON_OK)
         return status;
-    return gg_heads_set(config->heads, config->set)->recurrent
-               ? gg_recurrent_proposer(config, out, err)
-               : gg_medusa_proposer(config, out, err);
+    const gg_head_shape *shape = &gg_heads_set(config->heads, config->set)->shape;
+    return gg_head_traits_of(shape->kind)->follows ? gg_sequential_proposer(config, out, err)
+                                                   : gg_medusa_proposer(config, out, err);
 }
 
 const char *const *gg_proposer_names(void)

@@ -14,7 +14,7 @@
 GG_PROPOSERS(GG_DECLARE_PROPOSER)
 // What "heads" stands for, by the kind of the set.
 GG_DECLARE_PROPOSER("medusa", gg_medusa_proposer)
-GG_DECLARE_PROPOSER("recurrent", gg_recurrent_proposer)
+GG_DECLARE_PROPOSER("sequential", gg_sequential_proposer)
 #undef GG_DECLARE_PROPOSER
 
 #endif

@@ -20,14 +20,15 @@ typedef struct heads_spec {
     gg_dtype type;
     uint64_t seed;
     float scale; // of weights; 0 = 1
-    bool recurrent;
+    gg_head_kind kind;
+    size_t rank;
 } heads_spec;
 
 // A set and the memory that it points to.
 typedef struct heads_fixture {
     gg_head_set_source source;
     float *values;
-    const float **pointers; // weight, bias, root
+    const float **pointers; // of the parts
     uint32_t *ids;
 } heads_fixture;
 
@@ -39,11 +40,20 @@ static inline float fixture_random(uint64_t seed, uint64_t i)
 // Weights of about 1 / sqrt(d), so that blocks neither vanish nor explode.
 static inline heads_fixture heads_fixture_create(size_t d, size_t n_vocab, const heads_spec *spec)
 {
-    const size_t cells = gg_head_cells(spec->recurrent, spec->n_heads);
-    const size_t n = cells * spec->n_blocks, roots = spec->root ? cells : 0;
-    const size_t n_values = n * (d * d + d) + roots * d * d;
+    const gg_head_shape shape = {.kind = spec->kind,
+                                 .n_heads = spec->n_heads,
+                                 .n_blocks = spec->n_blocks,
+                                 .d_model = d,
+                                 .n_draft = spec->n_draft,
+                                 .rank = spec->rank,
+                                 .root_embedding = spec->root};
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
+    const size_t n_parts = gg_head_parts(&shape, n_vocab, parts);
+    size_t n_values = 0;
+    for (size_t i = 0; i < n_parts; i++)
+        n_values += parts[i].n_out * (parts[i].n_in ? parts[i].n_in : 1);
     heads_fixture f = {.values = gg_alloc(n_values, sizeof *f.values),
-                       .pointers = gg_alloc(2 * n + roots, sizeof *f.pointers),
+                       .pointers = gg_alloc(n_parts, sizeof *f.pointers),
                        .ids = gg_alloc(spec->n_draft, sizeof *f.ids)};
     cr_assert(f.values && f.pointers && f.ids);
     float scale = (spec->scale != 0.0f ? spec->scale : 1.0f) * 1.7f;
@@ -56,25 +66,14 @@ static inline heads_fixture heads_fixture_create(size_t d, size_t n_vocab, const
     for (size_t i = 0; i < spec->n_draft; i++) // every stride-th id, from an odd start
         f.ids[i] =
             (uint32_t)(i * (n_vocab / spec->n_draft) + spec->seed % (n_vocab / spec->n_draft));
-    for (size_t i = 0; i < n; i++) {
-        f.pointers[i] = f.values + i * d * d;
-        f.pointers[n + i] = f.values + n * d * d + i * d;
+    for (size_t i = 0, at = 0; i < n_parts; i++) {
+        f.pointers[i] = f.values + at;
+        at += parts[i].n_out * (parts[i].n_in ? parts[i].n_in : 1);
     }
-    for (size_t i = 0; i < roots; i++)
-        f.pointers[2 * n + i] = f.values + n * (d * d + d) + i * d * d;
-    f.source = (gg_head_set_source){
-        .recurrent = spec->recurrent,
-        .n_heads = spec->n_heads,
-        .n_blocks = spec->n_blocks,
-        .d_model = d,
-        .n_draft = spec->n_draft,
-        .root_embedding = spec->root,
-        .weight_type = spec->type,
-        .draft_ids = f.ids,
-        .weight = f.pointers,
-        .bias = f.pointers + n,
-        .root = spec->root ? f.pointers + 2 * n : NULL,
-    };
+    f.source = (gg_head_set_source){.shape = shape,
+                                    .weight_type = spec->type,
+                                    .draft_ids = f.ids,
+                                    .data = f.pointers};
     return f;
 }
 

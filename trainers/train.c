@@ -447,36 +447,42 @@ static void split_weights(const training *t, float *weights, float *roots)
     }
 }
 
+// Where the trainer keeps a part.
+static const float *part_data(const training *t, const float *weights, const float *roots,
+                              const gg_head_part *p)
+{
+    const gg_medusa_shape *s = &t->maker.shape;
+    if (p->role == GG_PART_BIAS)
+        return t->state.parameters + gg_medusa_bias_at(s, p->block, p->head);
+    if (p->role == GG_PART_ROOT)
+        return roots + p->head * s->d * s->d;
+    return p->block == 0 ? weights + p->head * s->d * s->d
+                         : t->state.parameters + gg_medusa_weight_at(s, p->block, p->head);
+}
+
 static gorgon_status write_set(const training *t, float *weights, float *roots, const char *record,
                                const char *accuracy, gorgon_error *err)
 {
-    enum { MOST = GG_MAX_DRAFT_HEADS * GG_MAX_HEAD_BLOCKS };
     const gg_medusa_shape *s = &t->maker.shape;
-    const float *weight[MOST], *bias[MOST], *root[GG_MAX_DRAFT_HEADS];
-    split_weights(t, weights, roots);
-    for (size_t h = 0; h < gg_medusa_cells(s); h++) {
-        root[h] = roots + h * s->d * s->d;
-        for (size_t j = 0; j < s->n_blocks; j++) {
-            weight[h * s->n_blocks + j] = j == 0
-                                              ? weights + h * s->d * s->d
-                                              : t->state.parameters + gg_medusa_weight_at(s, j, h);
-            bias[h * s->n_blocks + j] = t->state.parameters + gg_medusa_bias_at(s, j, h);
-        }
-    }
-    gg_head_set_source set = {.recurrent = s->recurrent,
-                              .n_heads = s->n_heads,
-                              .n_blocks = s->n_blocks,
-                              .d_model = s->d,
-                              .n_draft = t->maker.n_draft,
-                              .root_embedding = s->root_embedding,
+    const gorgon_model *model = gg_engine_model(t->engine);
+    const float *data[GG_MAX_HEAD_PARTS];
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
+    gg_head_set_source set = {.shape = {.kind = s->recurrent ? GG_HEADS_RECURRENT : GG_HEADS_MEDUSA,
+                                        .n_heads = s->n_heads,
+                                        .n_blocks = s->n_blocks,
+                                        .d_model = s->d,
+                                        .n_draft = t->maker.n_draft,
+                                        .root_embedding = s->root_embedding},
                               .weight_type = t->weight_type,
                               .draft_ids = t->maker.n_draft > 0 ? t->maker.draft_ids : NULL,
-                              .weight = weight,
-                              .bias = bias,
-                              .root = s->root_embedding ? root : NULL,
+                              .data = data,
                               .training_json = record,
                               .accuracy_json = accuracy};
-    return gg_heads_write(t->options->out, gg_engine_model(t->engine), &set, 1, err);
+    split_weights(t, weights, roots);
+    const size_t n = gg_head_parts(&set.shape, gg_model_geometry(model)->n_vocab, parts);
+    for (size_t i = 0; i < n; i++)
+        data[i] = part_data(t, weights, roots, &parts[i]);
+    return gg_heads_write(t->options->out, model, &set, 1, err);
 }
 
 static gorgon_status write_heads(const training *t, gorgon_error *err)

@@ -3,42 +3,92 @@
 #define GG_HEADS_HEAD_SET_H
 
 #include "core/gguf.h"
+#include "core/limits.h"
 #include "core/model.h"
 #include "gorgon/heads.h"
 
 #define GG_HEADS_ROOT_EPS 1e-12f // keeps an all-zero embedding finite
 
-// Heads that have weights of their own.
-static inline size_t gg_head_cells(bool recurrent, size_t n_heads)
-{
-    return recurrent ? 1 : n_heads;
-}
+// Architectures of heads. With d = d_model, x = the hidden state before the root (the decided token),
+// e_0 = the root's embedding / rms of it (rms(v) = sqrt(mean(v^2) + GG_HEADS_ROOT_EPS)), e_i the same
+// of the token drafted i places after the root. Head k (0-based) predicts the token k + 1 places
+// after the root, with logits = output . z_last (base's output rows of draft_ids, or own):
+//   medusa     z_0 = x + silu(W_0 x + R e_0 + b_0), z_j = z_j-1 + silu(W_j z_j-1 + b_j)   (2401.10774)
+//   linear     z = x + W x + R e_0 + b                 one block (after ProphetNet, arXiv 2001.04063)
+//   markov     medusa, and z_last = z_j + U D e_k      D [rank, d], U [d, rank]: the token before
+//   hydra      medusa with R [e_0; ..; e_k] in block 0 (2402.05109)
+//   recurrent  head 0 alone has weights and serves every depth k < n_heads (and further ones, less
+//              well): what its block 0 gives at depth k is the x of depth k + 1, e_k its e (after
+//              ReDrafter, 2403.09919)
+typedef enum gg_head_kind {
+    GG_HEADS_MEDUSA,
+    GG_HEADS_LINEAR,
+    GG_HEADS_MARKOV,
+    GG_HEADS_HYDRA,
+    GG_HEADS_RECURRENT,
+    GG_HEAD_KINDS
+} gg_head_kind;
 
-// Medusa head k (0-based) predicts the token k + 2 places after the row's own token, i.e. k + 1
-// after the decided root token. With d = d_model, x = hidden, e = embedding(root) / rms(embedding)
-// (rms(v) = sqrt(mean(v^2) + GG_HEADS_ROOT_EPS)):
-//   block 0:  z0 = x + silu(W0 x + R e + b0)      (R only with root_embedding)
-//   block j:  zj = zj-1 + silu(Wj zj-1 + bj)
-//   logits  = output . z_last                     (base's output rows of draft_ids, or own)
-// Recurrent: head 0 alone has weights and serves every depth k < n_heads (and further ones, less
-// well): what its block 0 gives at depth k is the x of depth k + 1, e there belongs to the token
-// drafted at depth k. Needs the root embedding; no own output.
-typedef struct gg_head_set {
-    bool recurrent;
-    size_t n_heads, n_blocks, d_model, n_draft;
+typedef struct gg_head_traits {
+    const char *name; // in heads files and on the command line
+    bool one_cell;    // one head with weights for all depths
+    bool follows;     // sees the drafted tokens: needs the root's embedding, has no own output
+    bool activated;   // blocks have an activation; else there is one block
+    bool has_rank;    // low-rank part for the token before
+} gg_head_traits;
+const gg_head_traits *gg_head_traits_of(gg_head_kind kind);
+bool gg_head_kind_find(const char *name, gg_head_kind *kind); // false: no such kind
+
+typedef struct gg_head_shape {
+    gg_head_kind kind;
+    size_t n_heads, n_blocks, d_model;
+    size_t n_draft; // 0: the whole vocabulary
+    size_t rank;    // of markov's low-rank part, else 0
     bool root_embedding, own_output;
-    gg_dtype weight_type; // of weights as stored: F32, F16 or Q8_0
+} gg_head_shape;
+
+// What is wrong with the shape by itself (a kind's demands), or NULL.
+const char *gg_head_shape_fault(const gg_head_shape *shape);
+size_t gg_head_cells(const gg_head_shape *shape); // heads that have weights of their own
+// Embeddings that cell k sees beside its x: columns of its root matrix / d.
+size_t gg_head_tokens(const gg_head_shape *shape, size_t cell);
+
+// A matrix or vector of weights.
+typedef enum gg_head_role {
+    GG_PART_WEIGHT, // [d, d] of a block
+    GG_PART_BIAS,   // [d] of a block
+    GG_PART_ROOT,   // [d, tokens * d] of block 0
+    GG_PART_OUTPUT, // [n_draft or n_vocab, d]
+    GG_PART_DOWN,   // [rank, d]
+    GG_PART_UP,     // [d, rank]
+} gg_head_role;
+typedef struct gg_head_part {
+    gg_head_role role;
+    size_t head, block;
+    size_t n_out, n_in; // n_in 0: a vector, stored as F32
+} gg_head_part;
+enum { GG_MAX_HEAD_PARTS = GG_MAX_DRAFT_HEADS * (2 * GG_MAX_HEAD_BLOCKS + 4) };
+// All parts of a set, head by head; returns how many.
+size_t gg_head_parts(const gg_head_shape *shape, size_t n_vocab,
+                     gg_head_part parts[GG_MAX_HEAD_PARTS]);
+
+typedef struct gg_head_set {
+    gg_head_shape shape;
+    gg_dtype weight_type; // of matrices as stored: F32, F16 or Q8_0
     uint32_t *draft_ids;  // [n_draft] ascending token ids, NULL when n_draft is 0
-    // Stored rows in GGUF layout, borrowed from the mapping. All values are finite.
-    const uint8_t **weight; // [cells * n_blocks], each [d, d]; row o = output o
-    const float **bias;     // [cells * n_blocks], each [d], parts of bias_values
-    float *bias_values;     // [cells * n_blocks * d]
-    const uint8_t **root;   // [cells], each [d, d]; NULL without root_embedding
-    const uint8_t **output; // [cells], each [n_draft or n_vocab, d]; NULL unless own_output
+    size_t n_parts;
+    gg_head_part *parts; // [n_parts]
+    // [n_parts] matrices: stored rows in GGUF layout, borrowed from the mapping; vectors: floats in
+    // `vectors`. All values are finite.
+    const void **data;
+    float *vectors;
     const char *training_json, *accuracy_json; // "" if absent
     float *calibration; // [n_calibration], opaque to heads/, defined by tree/calibration.h
     size_t n_calibration;
 } gg_head_set;
+
+// The data of a part, NULL if the set has no such part. block is 0 where it means nothing.
+const void *gg_head_data(const gg_head_set *set, gg_head_role role, size_t head, size_t block);
 
 // gorgon_heads_open over a caller's buffer, which must outlive the heads (fuzzing, embedded data).
 gorgon_status gg_heads_open_memory(const void *data, size_t size, const char *label,
@@ -47,14 +97,10 @@ const gg_head_set *gg_heads_set(const gorgon_heads *heads, size_t set); // NULL 
 
 // What a trainer hands over to be written; all arrays are borrowed during the call.
 typedef struct gg_head_set_source {
-    bool recurrent;
-    size_t n_heads, n_blocks, d_model, n_draft;
-    bool root_embedding;
+    gg_head_shape shape;
     gg_dtype weight_type;                      // F32, F16 or Q8_0; converted on writing
     const uint32_t *draft_ids;                 // [n_draft] or NULL
-    const float *const *weight;                // [cells * n_blocks] of [d, d]
-    const float *const *bias;                  // [cells * n_blocks] of [d]
-    const float *const *root;                  // [cells] of [d, d], or NULL
+    const float *const *data;                  // in the order of gg_head_parts
     const char *training_json, *accuracy_json; // NULL = none
     const float *calibration;
     size_t n_calibration;

@@ -1,0 +1,87 @@
+// Architectures of heads: what tells them apart, and which weights they have.
+#include <string.h>
+
+#include "heads/head_set.h"
+
+static const gg_head_traits traits[GG_HEAD_KINDS] = {
+    [GG_HEADS_MEDUSA] = {.name = "medusa", .activated = true},
+    [GG_HEADS_LINEAR] = {.name = "linear"},
+    [GG_HEADS_MARKOV] = {.name = "markov", .follows = true, .activated = true, .has_rank = true},
+    [GG_HEADS_HYDRA] = {.name = "hydra", .follows = true, .activated = true},
+    [GG_HEADS_RECURRENT] = {.name = "recurrent",
+                            .one_cell = true,
+                            .follows = true,
+                            .activated = true},
+};
+
+const gg_head_traits *gg_head_traits_of(gg_head_kind kind)
+{
+    return &traits[kind];
+}
+
+bool gg_head_kind_find(const char *name, gg_head_kind *kind)
+{
+    for (size_t i = 0; i < GG_HEAD_KINDS; i++) {
+        if (strcmp(traits[i].name, name) == 0) {
+            *kind = (gg_head_kind)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *gg_head_shape_fault(const gg_head_shape *s)
+{
+    const gg_head_traits *t = &traits[s->kind];
+    if (t->follows && (!s->root_embedding || s->own_output))
+        return "heads that see drafted tokens need root_embedding and have no own_output";
+    if (!t->activated && s->n_blocks != 1)
+        return "linear heads have one block";
+    if (t->has_rank != (s->rank > 0))
+        return t->has_rank ? "markov heads need a rank" : "only markov heads have a rank";
+    return NULL;
+}
+
+size_t gg_head_cells(const gg_head_shape *s)
+{
+    return traits[s->kind].one_cell ? 1 : s->n_heads;
+}
+
+size_t gg_head_tokens(const gg_head_shape *s, size_t cell)
+{
+    if (!s->root_embedding)
+        return 0;
+    return s->kind == GG_HEADS_HYDRA ? 1 + cell : 1;
+}
+
+size_t gg_head_parts(const gg_head_shape *s, size_t n_vocab, gg_head_part parts[GG_MAX_HEAD_PARTS])
+{
+    const size_t d = s->d_model;
+    size_t n = 0;
+    for (size_t k = 0; k < gg_head_cells(s); k++) {
+        const size_t tokens = gg_head_tokens(s, k);
+        for (size_t b = 0; b < s->n_blocks; b++) {
+            parts[n++] = (gg_head_part){GG_PART_WEIGHT, k, b, d, d};
+            parts[n++] = (gg_head_part){GG_PART_BIAS, k, b, d, 0};
+        }
+        if (tokens > 0)
+            parts[n++] = (gg_head_part){GG_PART_ROOT, k, 0, d, tokens * d};
+        if (s->rank > 0) {
+            parts[n++] = (gg_head_part){GG_PART_DOWN, k, 0, s->rank, d};
+            parts[n++] = (gg_head_part){GG_PART_UP, k, 0, d, s->rank};
+        }
+        if (s->own_output)
+            parts[n++] = (gg_head_part){GG_PART_OUTPUT, k, 0, s->n_draft ? s->n_draft : n_vocab, d};
+    }
+    return n;
+}
+
+const void *gg_head_data(const gg_head_set *set, gg_head_role role, size_t head, size_t block)
+{
+    for (size_t i = 0; i < set->n_parts; i++) {
+        const gg_head_part *p = &set->parts[i];
+        if (p->role == role && p->head == head && p->block == block)
+            return set->data[i];
+    }
+    return NULL;
+}
