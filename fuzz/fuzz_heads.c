@@ -28,19 +28,19 @@ static unsigned touch(const void *data, size_t n)
 
 static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
 {
-    const size_t d = s->d_model, row = gg_dtype_row_bytes(s->weight_type, d);
-    const size_t n_out = s->n_draft ? s->n_draft : n_vocab;
+    const gg_head_shape *shape = &s->shape;
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
     unsigned sum = touch(s->calibration, s->n_calibration * sizeof *s->calibration);
-    require(s->n_heads - 1 < GG_MAX_DRAFT_HEADS && s->n_blocks - 1 < GG_MAX_HEAD_BLOCKS);
-    require(row > 0 && n_out <= n_vocab && s->root_embedding == (s->root != NULL) &&
-            s->own_output == (s->output != NULL));
-    for (size_t i = 0; i < s->n_heads * s->n_blocks; i++)
-        sum += touch(s->weight[i], d * row) + touch(s->bias[i], d * sizeof(float));
-    for (size_t k = 0; k < s->n_heads; k++) {
-        sum += s->root_embedding ? touch(s->root[k], d * row) : 0;
-        sum += s->own_output ? touch(s->output[k], n_out * row) : 0;
+    require(shape->n_heads - 1 < GG_MAX_DRAFT_HEADS && shape->n_blocks - 1 < GG_MAX_HEAD_BLOCKS);
+    require(shape->n_draft <= n_vocab && gg_head_shape_fault(shape) == NULL);
+    require(s->n_parts == gg_head_parts(shape, n_vocab, parts));
+    for (size_t i = 0; i < s->n_parts; i++) {
+        const gg_head_part *p = &s->parts[i];
+        const size_t row = p->n_in ? gg_dtype_row_bytes(s->weight_type, p->n_in) : sizeof(float);
+        require(row > 0);
+        sum += touch(s->data[i], p->n_out * row);
     }
-    for (size_t i = 0; i < s->n_draft; i++)
+    for (size_t i = 0; i < shape->n_draft; i++)
         require(s->draft_ids[i] < n_vocab && (i == 0 || s->draft_ids[i] > s->draft_ids[i - 1]));
     return sum;
 }

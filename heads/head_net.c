@@ -123,8 +123,7 @@ static gorgon_status pack_first(gg_head_net *net, packer *p)
             status = gg_matrix_create(served_type(net, p->type, s->d_model),
                                       net->lanes * s->d_model, n_in, w, p->err);
         if (status == GORGON_OK)
-            status =
-                pack_rows(p, w, net->n_first > 1 ? 0 : k * s->d_model, s->d_model, x, tokens);
+            status = pack_rows(p, w, net->n_first > 1 ? 0 : k * s->d_model, s->d_model, x, tokens);
     }
     return status;
 }
@@ -247,8 +246,8 @@ static gorgon_status build(gg_head_net *net, gorgon_error *err)
     gorgon_status status = alloc_net(net, err);
     if (status != GORGON_OK)
         return status;
-    status = packer_create(net->set->weight_type, net->n_in > s->rank ? net->n_in : s->rank, &p,
-                           err);
+    status =
+        packer_create(net->set->weight_type, net->n_in > s->rank ? net->n_in : s->rank, &p, err);
     if (status == GORGON_OK)
         status = pack_first(net, &p);
     if (status == GORGON_OK)

@@ -21,7 +21,7 @@ typedef struct gg_head_net {
     gg_matrix *own;          // [cells] of [n_out, d], NULL unless own_output
     gg_matrix gathered;      // [n_draft, d] the base's output rows of draft_ids
     const gg_matrix *output; // gathered or the base's, NULL with own_output
-    gg_matrix *down, *bias;  // [cells] of [rank, d] and output . U, [n_out, rank]; NULL without rank
+    gg_matrix *down, *bias; // [cells] of [rank, d] and output . U, [n_out, rank]; NULL without rank
 
     float *ones;    // [d]
     float *input;   // [max_rows][n_in]

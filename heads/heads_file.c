@@ -247,9 +247,9 @@ static gorgon_status read_parts(const reader *r)
         gg_heads_name name;
         const gg_tensor *t = NULL;
         gg_heads_part_name(name, r->index, p);
-        gorgon_status status =
-            p->n_in == 0 ? find_tensor(r, name, GG_F32, p->n_out, 0, &t)
-                         : find_tensor(r, name, set->weight_type, p->n_in, p->n_out, &t);
+        gorgon_status status = p->n_in == 0
+                                   ? find_tensor(r, name, GG_F32, p->n_out, 0, &t)
+                                   : find_tensor(r, name, set->weight_type, p->n_in, p->n_out, &t);
         if (status != GORGON_OK)
             return status;
         set->data[i] = t->data;

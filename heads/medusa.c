@@ -1,7 +1,7 @@
-// Proposer "heads" for linear and Medusa sets: heads on the hidden state before the decided token. Head k suggests for
-// every node of depth k: the heads do not see the path, so one run per step serves the whole tree.
-// With temperature > 0 candidates are ranked by log q / T plus the very noise that the target will
-// add at that position (noise-aware drafting, arXiv 2408.07978).
+// Proposer "heads" for linear and Medusa sets: heads on the hidden state before the decided token.
+// Head k suggests for every node of depth k: the heads do not see the path, so one run per step
+// serves the whole tree. With temperature > 0 candidates are ranked by log q / T plus the very
+// noise that the target will add at that position (noise-aware drafting, arXiv 2408.07978).
 #include <string.h>
 
 #include "core/alloc.h"
@@ -183,7 +183,7 @@ gorgon_status gg_medusa_proposer(const gg_proposer_config *config, gg_proposer *
     if (!m)
         return gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory");
     gorgon_status status = gg_head_net_create(config->engine, config->heads, config->set,
-                                            config->max_sequences, &m->net, err);
+                                              config->max_sequences, &m->net, err);
     if (status != GORGON_OK) {
         gg_free(m);
         return status;

@@ -3,8 +3,8 @@
 #ifndef GG_HEADS_RANKING_H
 #define GG_HEADS_RANKING_H
 
-#include "heads/proposer.h"
 #include "head_net.h"
+#include "heads/proposer.h"
 
 enum { GG_RANKED = 32 }; // candidates per head, more than are ever suggested
 

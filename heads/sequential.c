@@ -118,7 +118,7 @@ static void add_node(batch *b, const gg_draft *draft, node new)
     if (b->n == q->net.max_rows)
         run_batch(b);
     const float *x = s->states && new.parent >= 0
-                         ? s->states + (size_t)new.parent * shape_of(q)->d_model
+                         ? s->states + (size_t) new.parent *shape_of(q)->d_model
                          : s->hidden;
     tokens[new.depth] = new.token;
     for (int32_t at = new.parent; at >= 0; at = s->nodes[at].parent)

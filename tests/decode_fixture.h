@@ -194,7 +194,7 @@ static inline gorgon_heads *random_recurrent(const gorgon_model *model, const sc
                              .type = GG_F16,
                              .seed = 6,
                              .scale = 0.2f,
-                             .recurrent = true};
+                             .kind = GG_HEADS_RECURRENT};
     return random_heads_of(model, s, &spec);
 }
 

@@ -70,11 +70,22 @@ static inline heads_fixture heads_fixture_create(size_t d, size_t n_vocab, const
         f.pointers[i] = f.values + at;
         at += parts[i].n_out * (parts[i].n_in ? parts[i].n_in : 1);
     }
-    f.source = (gg_head_set_source){.shape = shape,
-                                    .weight_type = spec->type,
-                                    .draft_ids = f.ids,
-                                    .data = f.pointers};
+    f.source = (gg_head_set_source){
+        .shape = shape, .weight_type = spec->type, .draft_ids = f.ids, .data = f.pointers};
     return f;
+}
+
+// The values of a part of the source.
+static inline const float *fixture_part(const gg_head_set_source *source, gg_head_role role,
+                                        size_t head, size_t block)
+{
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
+    const size_t n = gg_head_parts(&source->shape, 0, parts);
+    for (size_t i = 0; i < n; i++) {
+        if (parts[i].role == role && parts[i].head == head && parts[i].block == block)
+            return source->data[i];
+    }
+    return NULL;
 }
 
 static inline void heads_fixture_free(heads_fixture *f)

@@ -8,36 +8,34 @@
 static const heads_spec plain = {
     .n_heads = 2, .n_blocks = 2, .n_draft = 40, .root = true, .type = GG_F16, .seed = 5};
 
-static void check_weight(const uint8_t *stored, gg_dtype type, const float *values, size_t d)
+static void check_part(const gg_head_set *set, size_t i, const float *values)
 {
-    const size_t bytes = gg_dtype_row_bytes(type, d);
+    const gg_head_part *p = &set->parts[i];
+    const uint8_t *stored = set->data[i];
+    if (p->n_in == 0) {
+        cr_assert_eq(memcmp(stored, values, p->n_out * sizeof *values), 0);
+        return;
+    }
+    const size_t bytes = gg_dtype_row_bytes(set->weight_type, p->n_in);
     uint8_t *row = gg_alloc(bytes, 1);
-    for (size_t o = 0; o < d; o++) {
-        gg_quantize_row(type, values + o * d, d, row);
-        cr_assert_eq(memcmp(stored + o * bytes, row, bytes), 0, "row %zu", o);
+    for (size_t o = 0; o < p->n_out; o++) {
+        gg_quantize_row(set->weight_type, values + o * p->n_in, p->n_in, row);
+        cr_assert_eq(memcmp(stored + o * bytes, row, bytes), 0, "part %zu, row %zu", i, o);
     }
     gg_free(row);
 }
 
 static void check_set(const gg_head_set *set, const gg_head_set_source *source)
 {
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
     cr_assert_not_null(set);
-    cr_assert_eq(set->n_heads, source->n_heads);
-    cr_assert_eq(set->n_blocks, source->n_blocks);
-    cr_assert_eq(set->n_draft, source->n_draft);
-    cr_assert_eq(set->d_model, source->d_model);
-    cr_assert_eq(set->root_embedding, source->root_embedding);
-    cr_assert_not(set->own_output);
+    cr_assert_eq(memcmp(&set->shape, &source->shape, sizeof set->shape), 0);
     cr_assert_eq(set->weight_type, source->weight_type);
-    const size_t d = set->d_model;
-    for (size_t i = 0; i < set->n_heads * set->n_blocks; i++) {
-        check_weight(set->weight[i], set->weight_type, source->weight[i], d);
-        cr_assert_eq(memcmp(set->bias[i], source->bias[i], d * sizeof(float)), 0);
-    }
-    for (size_t k = 0; set->root_embedding && k < set->n_heads; k++)
-        check_weight(set->root[k], set->weight_type, source->root[k], d);
-    cr_assert_eq(set->draft_ids == NULL, set->n_draft == 0);
-    for (size_t i = 0; i < set->n_draft; i++)
+    cr_assert_eq(set->n_parts, gg_head_parts(&set->shape, 0, parts));
+    for (size_t i = 0; i < set->n_parts; i++)
+        check_part(set, i, source->data[i]);
+    cr_assert_eq(set->draft_ids == NULL, set->shape.n_draft == 0);
+    for (size_t i = 0; i < set->shape.n_draft; i++)
         cr_assert_eq(set->draft_ids[i], source->draft_ids[i]);
     cr_assert_eq(set->n_calibration, source->n_calibration);
     for (size_t i = 0; i < set->n_calibration; i++)
@@ -51,6 +49,10 @@ Test(heads, round_trip_of_several_sets)
         {.n_heads = 1, .n_blocks = 1, .n_draft = 0, .root = false, .type = GG_F32, .seed = 1},
         {.n_heads = 3, .n_blocks = 2, .n_draft = 64, .root = true, .type = GG_F16, .seed = 2},
         {.n_heads = 2, .n_blocks = 1, .n_draft = 33, .root = true, .type = GG_Q8_0, .seed = 3},
+        {.n_heads = 2, .n_blocks = 1, .type = GG_F16, .seed = 4, .kind = GG_HEADS_LINEAR},
+        {.n_heads = 3, .n_blocks = 2, .root = true, .type = GG_Q8_0, .kind = GG_HEADS_HYDRA},
+        {.n_heads = 2, .n_blocks = 1, .root = true, .kind = GG_HEADS_MARKOV, .rank = 32},
+        {.n_heads = 4, .n_blocks = 3, .root = true, .kind = GG_HEADS_RECURRENT},
     };
     enum { N = sizeof specs / sizeof specs[0] };
     gorgon_model *model = open_tiny();
@@ -262,9 +264,9 @@ static const refusal bad_keys[] = {
     {{.name = "gorgon.heads.sets", .what = U32, .value = 2},
      GORGON_ERROR_FORMAT,
      "gorgon.heads.1.kind"},
-    {{.name = "gorgon.heads.0.kind", .what = TEXT, .text = "hydra"},
+    {{.name = "gorgon.heads.0.kind", .what = TEXT, .text = "oracle"},
      GORGON_ERROR_UNSUPPORTED,
-     "is 'hydra', expected 'medusa'"},
+     "is 'oracle', expected one of: medusa, linear, markov, hydra, recurrent"},
     {{.name = "gorgon.heads.0.n_heads", .what = U32, .value = 0},
      GORGON_ERROR_FORMAT,
      "expected 1 to 16"},
@@ -417,8 +419,10 @@ Test(heads, own_output_is_read)
     gg_gguf_close(file);
     cr_assert_eq(gorgon_heads_open(s.path, &heads, &err), GORGON_OK, "%s", err.message);
     const gg_head_set *set = gg_heads_set(heads, 0);
-    cr_assert(set->own_output);
-    cr_assert_eq(memcmp(set->output[0], output, g->n_vocab * d * sizeof *output), 0);
+    cr_assert(set->shape.own_output);
+    cr_assert_eq(
+        memcmp(gg_head_data(set, GG_PART_OUTPUT, 0, 0), output, g->n_vocab * d * sizeof *output),
+        0);
     gorgon_heads_free(heads);
     gg_free(output);
     heads_fixture_free(&f);

@@ -54,20 +54,36 @@ Test(heads_write, bad_sources_are_refused)
 {
     setting t = set_up(&small);
     gg_head_set_source source = t.f.source;
-    source.n_heads = GG_MAX_DRAFT_HEADS + 1;
+    source.shape.n_heads = GG_MAX_DRAFT_HEADS + 1;
     check_refused(&t, source, "n_heads is 17, expected 1 to 16");
     source = t.f.source;
-    source.n_blocks = 0;
+    source.shape.n_blocks = 0;
     check_refused(&t, source, "n_blocks is 0");
     source = t.f.source;
-    source.d_model = 31;
+    source.shape.d_model = 31;
     check_refused(&t, source, "d_model is 31");
     source = t.f.source;
-    source.n_draft = t.g->n_vocab + 1;
+    source.shape.n_draft = t.g->n_vocab + 1;
     check_refused(&t, source, "n_draft is");
     source = t.f.source;
     source.weight_type = GG_Q4_0;
-    check_refused(&t, source, "weight type 2 cannot hold");
+    check_refused(&t, source, "weight type 2, expected F32");
+    source = t.f.source;
+    source.shape.rank = 4;
+    check_refused(&t, source, "only markov heads have a rank");
+    source.shape.kind = GG_HEADS_MARKOV;
+    source.shape.rank = 0;
+    check_refused(&t, source, "markov heads need a rank");
+    source.shape.rank = 4;
+    check_refused(&t, source, "Q8_0 cannot hold rows of 4 values");
+    source = t.f.source;
+    source.shape.kind = GG_HEADS_HYDRA;
+    source.shape.root_embedding = false;
+    check_refused(&t, source, "heads that see drafted tokens need root_embedding");
+    source = t.f.source;
+    source.shape.kind = GG_HEADS_LINEAR;
+    source.shape.n_blocks = 2;
+    check_refused(&t, source, "linear heads have one block");
     source = t.f.source;
     source.n_calibration = GG_MAX_CALIBRATION + 1;
     check_refused(&t, source, "65537 calibration values");
@@ -93,7 +109,7 @@ Test(heads_write, values_that_the_type_cannot_hold_are_refused)
     check_refused(&t, t.f.source, "'heads.0.0.block.0.weight'");
     t.f.values[5] = 0.0f;
     const size_t d = t.g->d_model;
-    t.f.values[2 * d * d + d] = __builtin_inff();
+    t.f.values[3 * d * d + d] = __builtin_inff(); // behind head 0 and a weight of head 1
     check_refused(&t, t.f.source, "'heads.0.1.block.0.bias'");
     tear_down(&t);
 }
@@ -111,13 +127,14 @@ Test(heads_write, an_unwritable_path_is_an_error)
 
 static void check_same_tensors(const gg_head_set *a, const gg_head_set *b)
 {
-    const size_t d = a->d_model, bytes = d * gg_dtype_row_bytes(a->weight_type, d);
-    for (size_t k = 0; k < a->n_heads; k++) {
-        cr_assert_eq(memcmp(a->weight[k], b->weight[k], bytes), 0);
-        cr_assert_eq(memcmp(a->root[k], b->root[k], bytes), 0);
-        cr_assert_eq(memcmp(a->bias[k], b->bias[k], d * sizeof(float)), 0);
+    cr_assert_eq(a->n_parts, b->n_parts);
+    for (size_t i = 0; i < a->n_parts; i++) {
+        const gg_head_part *p = &a->parts[i];
+        const size_t row = p->n_in ? gg_dtype_row_bytes(a->weight_type, p->n_in) : sizeof(float);
+        cr_assert_eq(memcmp(a->data[i], b->data[i], p->n_out * row), 0);
     }
-    cr_assert_eq(memcmp(a->draft_ids, b->draft_ids, a->n_draft * sizeof *a->draft_ids), 0);
+    const size_t n = a->shape.n_draft;
+    cr_assert_eq(memcmp(a->draft_ids, b->draft_ids, n * sizeof *a->draft_ids), 0);
 }
 
 Test(heads_write, calibration_is_replaced_and_the_rest_kept)

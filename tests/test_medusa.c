@@ -72,7 +72,7 @@ static void tear_down(setting *t)
 // Token id of logit i.
 static uint32_t id_of(const setting *t, size_t i)
 {
-    return t->f.source.n_draft ? t->f.ids[i] : (uint32_t)i;
+    return t->f.source.shape.n_draft ? t->f.ids[i] : (uint32_t)i;
 }
 
 static double dot(const float *a, const double *b, size_t n)
@@ -93,7 +93,7 @@ static void reference_state(const setting *t, size_t head, const float *hidden, 
                             double *z)
 {
     const gg_head_set_source *s = &t->f.source;
-    const size_t d = s->d_model;
+    const size_t d = s->shape.d_model;
     float *e = gg_alloc(d, sizeof *e);
     double *x = gg_alloc(2 * d, sizeof *x), *embedding = x + d, square = 0.0;
     gg_model_embed(t->model, root, e);
@@ -103,14 +103,15 @@ static void reference_state(const setting *t, size_t head, const float *hidden, 
         embedding[i] = (double)e[i] / sqrt(square / (double)d + 1e-12);
         z[i] = (double)hidden[i];
     }
-    for (size_t b = 0; b < s->n_blocks; b++) {
-        const size_t at = head * s->n_blocks + b;
+    for (size_t b = 0; b < s->shape.n_blocks; b++) {
+        const float *w = fixture_part(s, GG_PART_WEIGHT, head, b);
+        const float *bias = fixture_part(s, GG_PART_BIAS, head, b);
         memcpy(x, z, d * sizeof *x);
         for (size_t o = 0; o < d; o++) {
-            double sum = dot(s->weight[at] + o * d, x, d) + (double)s->bias[at][o];
-            if (b == 0 && s->root_embedding)
-                sum += dot(s->root[head] + o * d, embedding, d);
-            z[o] = x[o] + silu(sum);
+            double sum = dot(w + o * d, x, d) + (double)bias[o];
+            if (b == 0 && s->shape.root_embedding)
+                sum += dot(fixture_part(s, GG_PART_ROOT, head, 0) + o * d, embedding, d);
+            z[o] = x[o] + (s->shape.kind == GG_HEADS_LINEAR ? sum : silu(sum));
         }
     }
     gg_free(e);
@@ -177,6 +178,7 @@ static const heads_spec specs[] = {
     {.n_heads = 4, .n_blocks = 1, .n_draft = 100, .root = true, .type = GG_F16, .seed = 2},
     {.n_heads = 3, .n_blocks = 3, .n_draft = 77, .root = false, .type = GG_F32, .seed = 3},
     {.n_heads = 2, .n_blocks = 2, .n_draft = 0, .root = true, .type = GG_Q8_0, .seed = 4},
+    {.n_heads = 3, .n_blocks = 1, .root = true, .type = GG_F16, .kind = GG_HEADS_LINEAR},
 };
 enum { SPECS = sizeof specs / sizeof specs[0] };
 
@@ -228,7 +230,7 @@ static gg_proposer *create(const setting *t, size_t max_sequences)
     gg_proposer *p = NULL;
     gorgon_error err = {0};
     cr_assert_eq(gg_proposer_create("heads", &config, &p, &err), GORGON_OK, "%s", err.message);
-    cr_assert_eq(p->max_depth, t->f.source.n_heads);
+    cr_assert_eq(p->max_depth, t->f.source.shape.n_heads);
     return p;
 }
 
@@ -315,7 +317,7 @@ static void check_head(const setting *t, size_t head, const gorgon_sampling *sam
 
 static void check_draft(const setting *t, const gg_proposer *p, const gg_draft *draft, size_t i)
 {
-    const size_t n_heads = t->f.source.n_heads;
+    const size_t n_heads = t->f.source.shape.n_heads;
     float *logits = gg_alloc(n_heads * t->n_out, sizeof *logits);
     gg_edge edges[EDGES];
     cr_assert_eq(gorgon_heads_logits(t->engine, t->heads, 0, t->hidden + i * t->g->d_model,

@@ -1,7 +1,5 @@
 // Heads files: trained prediction heads in a GGUF side-car beside the base checkpoint.
-// Normative description: docs/formats.md. Architecture: Medusa (arXiv 2401.10774), residual blocks
-// on the final hidden state, optionally with the known root token's embedding as a second input; or
-// recurrent: one such head used at every depth, with the drafted token's embedding as second input.
+// Normative description, with the formulas of every kind: docs/formats.md.
 #ifndef GORGON_HEADS_H
 #define GORGON_HEADS_H
 
@@ -14,7 +12,7 @@ extern "C" {
 typedef struct gorgon_heads gorgon_heads;
 
 typedef struct gorgon_head_set_info {
-    const char *kind; // "medusa" or "recurrent"
+    const char *kind; // "medusa", "linear", "markov", "hydra" or "recurrent"
     size_t n_heads, n_blocks, d_model;
     size_t n_draft;      // draft vocabulary size; 0 = the whole vocabulary
     bool root_embedding; // second input: embedding of the known root token
@@ -45,8 +43,8 @@ gorgon_status gorgon_heads_check(const gorgon_heads *heads, const gorgon_model *
 
 // Logits of all heads of a set for hidden[d_model] and the decided next token `root`, without the
 // draft proposer around them: logits is [n_heads][n_draft or n_vocab], ids [n_draft or n_vocab]
-// (head logits' token ids; may be NULL). Recurrent heads take their own likeliest token as the one
-// drafted before. Used by `gorgon eval --heads`.
+// (head logits' token ids; may be NULL). Heads that see drafted tokens take their own likeliest
+// ones for them. Used by `gorgon eval --heads`.
 gorgon_status gorgon_heads_logits(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                   const float *hidden, gorgon_token root, float *logits,
                                   gorgon_token *ids, gorgon_error *err);

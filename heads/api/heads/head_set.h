@@ -9,15 +9,16 @@
 
 #define GG_HEADS_ROOT_EPS 1e-12f // keeps an all-zero embedding finite
 
-// Architectures of heads. With d = d_model, x = the hidden state before the root (the decided token),
-// e_0 = the root's embedding / rms of it (rms(v) = sqrt(mean(v^2) + GG_HEADS_ROOT_EPS)), e_i the same
-// of the token drafted i places after the root. Head k (0-based) predicts the token k + 1 places
-// after the root, with logits = output . z_last (base's output rows of draft_ids, or own):
-//   medusa     z_0 = x + silu(W_0 x + R e_0 + b_0), z_j = z_j-1 + silu(W_j z_j-1 + b_j)   (2401.10774)
-//   linear     z = x + W x + R e_0 + b                 one block (after ProphetNet, arXiv 2001.04063)
-//   markov     medusa, and z_last = z_j + U D e_k      D [rank, d], U [d, rank]: the token before
-//   hydra      medusa with R [e_0; ..; e_k] in block 0 (2402.05109)
-//   recurrent  head 0 alone has weights and serves every depth k < n_heads (and further ones, less
+// Architectures of heads. With d = d_model, x = the hidden state before the root (the decided
+// token), e_0 = the root's embedding / rms of it (rms(v) = sqrt(mean(v^2) + GG_HEADS_ROOT_EPS)),
+// e_i the same of the token drafted i places after the root. Head k (0-based) predicts the token k
+// + 1 places after the root, with logits = output . z_last (base's output rows of draft_ids, or
+// own):
+//   medusa     z_0 = x + silu(W_0 x + R e_0 + b_0), z_j = z_j-1 + silu(W_j z_j-1 + b_j)
+//   (2401.10774) linear     z = x + W x + R e_0 + b                 one block (after ProphetNet,
+//   arXiv 2001.04063) markov     medusa, and z_last = z_j + U D e_k      D [rank, d], U [d, rank]:
+//   the token before hydra      medusa with R [e_0; ..; e_k] in block 0 (2402.05109) recurrent head
+//   0 alone has weights and serves every depth k < n_heads (and further ones, less
 //              well): what its block 0 gives at depth k is the x of depth k + 1, e_k its e (after
 //              ReDrafter, 2403.09919)
 typedef enum gg_head_kind {
