@@ -59,10 +59,13 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
 {
     gorgon_train_options *o = &f->train;
     cli_add_string(spec, "arch", 0, &o->architecture, "NAME",
-                   "medusa (default): one head per depth; recurrent: one for all, which sees the "
-                   "drafted tokens");
-    cli_add_size(spec, "n-heads", 0, &o->n_heads, 1, 16, "depths (default 4)");
-    cli_add_size(spec, "blocks", 0, &o->n_blocks, 1, 8, "residual blocks per head (default 1)");
+                   "a head per depth: linear, medusa (default), and seeing the drafted tokens "
+                   "markov (the last), hydra (all); one for all depths, seeing them: recurrent");
+    cli_add_size(spec, "n-heads", 0, &o->n_heads, 0, 16, "depths (default 4; recurrent 5)");
+    cli_add_size(spec, "blocks", 0, &o->n_blocks, 0, 8,
+                 "residual blocks per head (default 1; recurrent 2)");
+    cli_add_size(spec, "rank", 0, &o->rank, 0, 4096,
+                 "of markov's matrices for the last token (default 128)");
     cli_add_flag(spec, "no-root", &f->no_root, "heads do not see the known root token");
     cli_add_size(spec, "draft-vocab", 0, &o->draft_vocab, 0, 1 << 20,
                  "most frequent ids that heads propose, 0 = all (default 4096)");
@@ -76,6 +79,9 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
                    "loss of head k counts X^k (default 0.8)");
     cli_add_flag(spec, "hard-targets", &o->hard_targets,
                  "learn the token instead of the base's likeliest tokens");
+    cli_add_size(spec, "patience", 0, &o->patience, 0, 10,
+                 "stop after so many of the ten evaluations without a longer expected accepted "
+                 "length, 0 = never (default)");
     cli_add_string(spec, "weight-type", 0, &o->weight_type, "TYPE", "F16 (default), F32 or Q8_0");
     cli_add_string(spec, "state", 0, &o->state, "FILE",
                    "state of the training (default: train.state in the cache)");
@@ -245,7 +251,7 @@ int cmd_train(int argc, char **argv)
         .min_positional = 1,
         .max_positional = 1,
         .examples = "  gorgon train model.gguf --cache features -o heads.gguf\n"
-                    "  gorgon train model.gguf --cache features -o heads.gguf --n-heads 5 "
+                    "  gorgon train model.gguf --cache features -o heads.gguf --arch hydra "
                     "--epochs 3 --weight-type Q8_0\n",
     };
     cli_add_string(&spec, "out", 'o', &f.out, "HEADS", "heads file to write");

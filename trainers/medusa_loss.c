@@ -31,7 +31,7 @@ static uint32_t rank_of(const float *x, size_t n, int32_t truth)
 // d loss / d logit_i = weight * (softmax_i - p_i).
 static void row_loss(const gg_medusa_loss *l, size_t row, float *maxima)
 {
-    const gg_medusa_target *target = &l->targets[row];
+    const gg_head_target *target = &l->targets[row];
     float *x = l->logits + row * l->n_out;
     if (l->rank)
         l->rank[row] = rank_of(x, l->n_out, target->truth);

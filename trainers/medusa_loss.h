@@ -2,13 +2,13 @@
 #ifndef GG_TRAINERS_MEDUSA_LOSS_H
 #define GG_TRAINERS_MEDUSA_LOSS_H
 
-#include "trainers/medusa.h"
+#include "trainers/head_trainer.h"
 
 typedef struct gg_medusa_loss {
     const gg_kernels *kernels;
     size_t rows, n_out;
-    const gg_medusa_target *targets; // [rows]
-    float *logits;                   // [rows][n_out]; becomes the gradient when want_gradient
+    const gg_head_target *targets; // [rows]
+    float *logits;                 // [rows][n_out]; becomes the gradient when want_gradient
     bool want_gradient;
     double *loss;   // [rows] or NULL
     uint32_t *rank; // [rows] or NULL

@@ -1,6 +1,6 @@
-// gorgon_train: Medusa or recurrent heads on a frozen base (arXiv 2401.10774) from a feature cache.
-// A step is a pure function of the state before it, the options and the cache, so a run that was
-// stopped continues bit for bit.
+// gorgon_train: heads of any kind on a frozen base from a feature cache. A step is a pure function
+// of the state before it, the options and the cache, so a run that was stopped continues bit for
+// bit.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "core/limits.h"
 #include "core/system.h"
 #include "gorgon/trainers.h"
-#include "heads/head_set.h"
+#include "train_options.h"
 #include "train_record.h"
 #include "trainers/adamw.h"
 
@@ -25,116 +25,26 @@ enum {
 #define DATA_BUDGET (UINT64_C(3) << 30) // bytes of records in memory
 
 typedef struct training {
-    const gorgon_train_options *options;
+    gorgon_train_options options; // settled
+    gg_head_shape shape;          // n_draft as wanted, settled by the maker of batches
+    gg_dtype weight_type;
     gorgon_engine *engine;
     char *state_path;
-    gg_dtype weight_type;
-    bool recurrent;
     gg_cache *cache;
     gg_train_data *data;
     gg_batch_maker maker;
-    gg_medusa_layout layout;
-    gg_medusa_trainer *trainer;
+    gg_head_layout layout;
+    gg_head_trainer *trainer;
     gg_train_buffers buffers;
     gg_train_state state;
     float *gradient;
     double *partial;
     gg_train_scores scores;
     uint64_t steps, first_step; // of the whole run; done before this call
+    uint64_t chosen_step;       // that the written heads are of
     double started;             // gg_now
     double last_loss;
 } training;
-
-void gorgon_train_options_init(gorgon_train_options *options)
-{
-    *options = (gorgon_train_options){
-        .seed = 1,
-        .architecture = "medusa",
-        .n_heads = 4,
-        .n_blocks = 1,
-        .root_embedding = true,
-        .draft_vocab = 4096,
-        .epochs = 2.0,
-        .batch = 512,
-        .learning_rate = 1.5e-3,
-        .warmup_share = 0.03,
-        .weight_decay = 0.01,
-        .clip = 1.0,
-        .head_decay = 0.8,
-        .held_out = 0.05,
-        .weight_type = "F16",
-        .checkpoint_steps = 100,
-    };
-}
-
-static gorgon_status check_count(const char *name, uint64_t value, uint64_t least, uint64_t most,
-                                 gorgon_error *err)
-{
-    if (value >= least && value <= most)
-        return GORGON_OK;
-    return gg_fail(err, GORGON_ERROR_ARGUMENT, "training: %s is %llu, expected %llu to %llu", name,
-                   (unsigned long long)value, (unsigned long long)least, (unsigned long long)most);
-}
-
-// Written so that NaN fails.
-static gorgon_status check_real(const char *name, double value, double least, double most,
-                                gorgon_error *err)
-{
-    if (value >= least && value <= most)
-        return GORGON_OK;
-    return gg_fail(err, GORGON_ERROR_ARGUMENT, "training: %s is %g, expected %g to %g", name, value,
-                   least, most);
-}
-
-static gorgon_status check_options(training *t, gorgon_error *err)
-{
-    const gorgon_train_options *o = t->options;
-    const char *architecture = o->architecture ? o->architecture : "";
-    t->recurrent = strcmp(architecture, "recurrent") == 0;
-    if (!t->recurrent && strcmp(architecture, "medusa") != 0)
-        return gg_fail(err, GORGON_ERROR_ARGUMENT,
-                       "training: architecture is '%.40s', expected medusa or recurrent",
-                       architecture);
-    if (t->recurrent && !o->root_embedding)
-        return gg_fail(err, GORGON_ERROR_ARGUMENT,
-                       "training: recurrent heads see the root token: root_embedding must be on");
-    if (!o->cache || !o->out)
-        return gg_fail(err, GORGON_ERROR_ARGUMENT, "training: no %s given",
-                       o->cache ? "heads file to write" : "feature cache");
-    const struct {
-        const char *name;
-        uint64_t value, least, most;
-    } counts[] = {{"n_heads", o->n_heads, 1, GG_MAX_DRAFT_HEADS},
-                  {"n_blocks", o->n_blocks, 1, GG_MAX_HEAD_BLOCKS},
-                  {"batch", o->batch, 1, 1 << 16},
-                  {"draft_vocab", o->draft_vocab, 0, GG_MAX_VOCAB}};
-    const struct {
-        const char *name;
-        double value, least, most;
-    } reals[] = {{"epochs", o->epochs, 1e-6, 1e6},
-                 {"learning_rate", o->learning_rate, 0.0, 1.0},
-                 {"warmup_share", o->warmup_share, 0.0, 1.0},
-                 {"weight_decay", o->weight_decay, 0.0, 10.0},
-                 {"clip", o->clip, 0.0, 1e9},
-                 {"head_decay", o->head_decay, 1e-3, 1.0},
-                 {"held_out", o->held_out, 0.0, 0.9}};
-    gorgon_status status = GORGON_OK;
-    for (size_t i = 0; i < sizeof counts / sizeof *counts && status == GORGON_OK; i++)
-        status = check_count(counts[i].name, counts[i].value, counts[i].least, counts[i].most, err);
-    for (size_t i = 0; i < sizeof reals / sizeof *reals && status == GORGON_OK; i++)
-        status = check_real(reals[i].name, reals[i].value, reals[i].least, reals[i].most, err);
-    static const gg_dtype types[] = {GG_F16, GG_F32, GG_Q8_0};
-    for (size_t i = 0; i < sizeof types / sizeof *types && status == GORGON_OK; i++) {
-        t->weight_type = types[i];
-        if (o->weight_type && strcmp(o->weight_type, gg_dtype_name(types[i])) == 0)
-            return GORGON_OK;
-    }
-    if (status != GORGON_OK)
-        return status;
-    return gg_fail(err, GORGON_ERROR_ARGUMENT,
-                   "training: weight_type is '%s', expected F16, F32 or Q8_0",
-                   o->weight_type ? o->weight_type : "");
-}
 
 // An unwritable target is found before the work, not after it.
 static gorgon_status check_output(const char *path, gorgon_error *err)
@@ -153,7 +63,7 @@ static gorgon_status out_of_memory(gorgon_error *err)
 
 static gorgon_status open_cache(training *t, gorgon_error *err)
 {
-    const char *directory = t->options->cache;
+    const char *directory = t->options.cache;
     gorgon_status status = gg_cache_open_existing(
         directory, gorgon_model_fingerprint(gg_engine_model(t->engine)), &t->cache, err);
     if (status == GORGON_OK && !gg_cache_complete(t->cache))
@@ -164,16 +74,16 @@ static gorgon_status open_cache(training *t, gorgon_error *err)
         return status;
     gg_train_source source = {.engine = t->engine,
                               .cache = t->cache,
-                              .n_heads = t->options->n_heads,
-                              .held_out = t->options->held_out,
-                              .seed = t->options->seed,
+                              .n_heads = t->shape.n_heads,
+                              .held_out = t->options.held_out,
+                              .seed = t->options.seed,
                               .budget_bytes = DATA_BUDGET};
     return gg_train_data_open(&source, &t->data, err);
 }
 
 static gorgon_status name_state(training *t, gorgon_error *err)
 {
-    const gorgon_train_options *o = t->options;
+    const gorgon_train_options *o = &t->options;
     size_t n = strlen(o->cache) + sizeof GG_TRAIN_STATE_NAME + 1;
     t->state_path = o->state ? gg_strdup(o->state) : gg_alloc(n, 1);
     if (!t->state_path)
@@ -193,13 +103,16 @@ static uint64_t real_bits(double x)
 // Everything that the course of the training depends on.
 static uint64_t identity_of(const training *t)
 {
-    const gorgon_train_options *o = t->options;
+    const gorgon_train_options *o = &t->options;
+    const gg_head_shape *shape = &t->shape;
     gg_cache_identity id = gg_cache_identity_of(t->cache);
     const uint64_t words[] = {o->seed,
-                              o->n_heads,
-                              o->n_blocks,
-                              o->root_embedding + 2 * (uint64_t)t->recurrent,
-                              t->maker.n_draft,
+                              shape->kind,
+                              shape->n_heads,
+                              shape->n_blocks,
+                              shape->rank,
+                              shape->root_embedding,
+                              shape->n_draft,
                               real_bits(o->epochs),
                               o->batch,
                               real_bits(o->learning_rate),
@@ -209,6 +122,7 @@ static uint64_t identity_of(const training *t)
                               real_bits(o->head_decay),
                               o->hard_targets,
                               real_bits(o->held_out),
+                              o->patience,
                               id.base.vocabulary,
                               id.base.tensors,
                               id.seed,
@@ -220,10 +134,10 @@ static uint64_t identity_of(const training *t)
 
 static gorgon_status create_buffers(training *t, gorgon_error *err)
 {
-    size_t batch = t->options->batch, pairs = batch * t->options->n_heads;
+    size_t batch = t->options.batch, pairs = batch * t->shape.n_heads;
     gg_train_buffers *b = &t->buffers;
     b->batch = batch;
-    b->input = gg_alloc(batch * t->layout.input, sizeof *b->input);
+    b->input = gg_alloc(batch * gg_head_input(&t->shape), sizeof *b->input);
     b->targets = gg_alloc(pairs, sizeof *b->targets);
     b->loss = gg_alloc(pairs, sizeof *b->loss);
     b->rank = gg_alloc(pairs, sizeof *b->rank);
@@ -234,39 +148,58 @@ static gorgon_status create_buffers(training *t, gorgon_error *err)
     return out_of_memory(err);
 }
 
+static gorgon_status begin_or_resume(training *t, gorgon_error *err)
+{
+    bool resumed;
+    gorgon_status status = gg_train_state_create(t->layout.n, identity_of(t), &t->state, err);
+    if (status != GORGON_OK)
+        return status;
+    gg_head_begin(&t->shape, t->options.seed, t->state.parameters);
+    return gg_train_state_load(&t->state, t->state_path, &resumed, err);
+}
+
+// Patience needs something to wait for.
+static gorgon_status check_held_out(const training *t, gorgon_error *err)
+{
+    const uint32_t *records;
+    size_t n;
+    gg_train_data_held_out(t->data, &records, &n);
+    if (n > 0 || t->options.patience == 0)
+        return GORGON_OK;
+    return gg_fail(
+        err, GORGON_ERROR_ARGUMENT,
+        "training: patience is %zu, but no position is held out; expected held_out above "
+        "%g, or 0 points of patience",
+        t->options.patience, t->options.held_out);
+}
+
 static gorgon_status set_up(training *t, gorgon_error *err)
 {
-    const gorgon_train_options *o = t->options;
-    gg_medusa_shape shape = {.n_heads = o->n_heads,
-                             .n_blocks = o->n_blocks,
-                             .d = gg_model_geometry(gg_engine_model(t->engine))->d_model,
-                             .root_embedding = o->root_embedding,
-                             .recurrent = t->recurrent};
+    const gorgon_train_options *o = &t->options;
     gg_batch_maker wanted = {.engine = t->engine,
-                             .shape = shape,
+                             .shape = t->shape,
                              .hard_targets = o->hard_targets,
-                             .head_decay = o->head_decay,
-                             .n_draft = o->draft_vocab};
+                             .head_decay = o->head_decay};
     gorgon_status status = check_output(o->out, err);
     if (status == GORGON_OK)
         status = open_cache(t, err);
+    if (status == GORGON_OK)
+        status = check_held_out(t, err);
     if (status == GORGON_OK)
         status = name_state(t, err);
     if (status == GORGON_OK)
         status = gg_batch_maker_create(&wanted, gg_train_data_counts(t->data), &t->maker, err);
     if (status != GORGON_OK)
         return status;
-    t->layout = gg_medusa_layout_of(&shape);
+    t->shape = t->maker.shape;
+    gg_head_layout_of(&t->shape, &t->layout);
     status = create_buffers(t, err);
     if (status == GORGON_OK)
-        status =
-            gg_medusa_trainer_create(gg_engine_team(t->engine), gg_engine_kernels(t->engine),
-                                     &t->maker.shape, t->maker.output, o->batch, &t->trainer, err);
+        status = gg_head_trainer_create(gg_engine_team(t->engine), gg_engine_kernels(t->engine),
+                                        &t->shape, t->maker.output, t->maker.n_out, o->batch,
+                                        &t->trainer, err);
     if (status == GORGON_OK)
-        status = gg_train_state_create(t->layout.n, identity_of(t), &t->state, err);
-    bool resumed;
-    if (status == GORGON_OK)
-        status = gg_train_state_load(&t->state, t->state_path, &resumed, err);
+        status = begin_or_resume(t, err);
     double steps = o->epochs * (double)gg_train_data_positions(t->data) / (double)o->batch;
     t->steps = steps < 1.0 ? 1 : (uint64_t)ceil(steps);
     t->first_step = t->state.step;
@@ -276,7 +209,7 @@ static gorgon_status set_up(training *t, gorgon_error *err)
 
 static gorgon_status fill_batch(training *t, gorgon_error *err)
 {
-    size_t batch = t->options->batch, heads = t->options->n_heads;
+    size_t batch = t->options.batch, heads = t->shape.n_heads, width = gg_head_input(&t->shape);
     for (size_t at = 0; at < batch;) {
         const gg_feature_store *store;
         const uint32_t *records;
@@ -285,8 +218,8 @@ static gorgon_status fill_batch(training *t, gorgon_error *err)
                                                   &store, &records, &got, err);
         if (status != GORGON_OK)
             return status;
-        gg_batch_fill(&t->maker, store, records, got, batch,
-                      t->buffers.input + at * t->layout.input, t->buffers.targets + at * heads);
+        gg_batch_fill(&t->maker, store, records, got, batch, t->buffers.input + at * width,
+                      t->buffers.targets + at * heads);
         at += got;
     }
     return GORGON_OK;
@@ -294,7 +227,7 @@ static gorgon_status fill_batch(training *t, gorgon_error *err)
 
 static gorgon_status update(training *t, gorgon_error *err)
 {
-    const gorgon_train_options *o = t->options;
+    const gorgon_train_options *o = &t->options;
     gg_train_state *s = &t->state;
     uint64_t step = s->step + 1;
     uint64_t warmup = (uint64_t)ceil(o->warmup_share * (double)t->steps);
@@ -316,25 +249,23 @@ static gorgon_status update(training *t, gorgon_error *err)
     return GORGON_OK;
 }
 
-// Weights start at zero: every block begins as the identity, and so each head as the base's own
-// guess; the gradient does not vanish there because silu'(0) = 1/2.
 static gorgon_status run_step(training *t, gorgon_error *err)
 {
     gg_train_buffers *b = &t->buffers;
-    gg_medusa_batch batch = {.rows = b->batch,
-                             .input = b->input,
-                             .targets = b->targets,
-                             .gradient = t->gradient,
-                             .loss = b->loss};
+    gg_head_batch batch = {.rows = b->batch,
+                           .input = b->input,
+                           .targets = b->targets,
+                           .gradient = t->gradient,
+                           .loss = b->loss};
     gorgon_status status = fill_batch(t, err);
     if (status == GORGON_OK)
-        status = gg_medusa_trainer_run(t->trainer, t->state.parameters, &batch, err);
+        status = gg_head_trainer_run(t->trainer, t->state.parameters, &batch, err);
     if (status == GORGON_OK)
         status = update(t, err);
     if (status != GORGON_OK)
         return status;
     t->last_loss = 0.0;
-    for (size_t i = 0; i < b->batch * t->options->n_heads; i++)
+    for (size_t i = 0; i < b->batch * t->shape.n_heads; i++)
         t->last_loss += (double)b->targets[i].weight * b->loss[i];
     t->state.loss_sum += t->last_loss;
     t->state.loss_steps++;
@@ -356,28 +287,64 @@ static bool point_due(const training *t)
     return step * POINTS / t->steps > (step - 1) * POINTS / t->steps;
 }
 
+// Without held-out positions there is no best point.
+static void keep_best(training *t)
+{
+    gg_train_state *s = &t->state;
+    const gg_train_point *last = &s->history[s->n_history - 1];
+    if (t->scores.positions == 0 || (s->best_step > 0 && last->accepted <= s->best_accepted))
+        return;
+    s->best_step = last->step;
+    s->best_accepted = last->accepted;
+    memcpy(s->best, s->parameters, s->n * sizeof *s->best);
+}
+
 static gorgon_status add_point(training *t, gorgon_error *err)
 {
     gg_train_state *s = &t->state;
     gorgon_status status = evaluate(t, QUICK_EVAL, err);
     if (status != GORGON_OK || s->n_history >= GG_TRAIN_HISTORY)
         return status;
-    s->history[s->n_history++] = (gg_train_point){
-        s->step, s->loss_sum / (double)(s->loss_steps ? s->loss_steps : 1), t->scores.loss};
+    s->history[s->n_history++] =
+        (gg_train_point){s->step, s->loss_sum / (double)(s->loss_steps ? s->loss_steps : 1),
+                         t->scores.loss, gg_train_accepted(&t->scores, t->shape.n_heads)};
     s->loss_sum = 0.0;
     s->loss_steps = 0;
+    keep_best(t);
     return GORGON_OK;
 }
 
-// "loss 3.402, held-out 3.377, top-1/10 %: 33.9/64.8 20.1/49.8"
+// As many points as the user is patient for have passed since the best one.
+static bool out_of_patience(const training *t)
+{
+    const gg_train_state *s = &t->state;
+    size_t since = 0;
+    for (size_t i = 0; i < s->n_history; i++)
+        since += s->history[i].step > s->best_step;
+    return t->options.patience > 0 && s->best_step > 0 && since >= t->options.patience;
+}
+
+// The heads of the best point, where the last is worse.
+static void choose_parameters(training *t)
+{
+    const gg_train_state *s = &t->state;
+    t->chosen_step = s->step;
+    if (s->best_step == 0 || s->history[s->n_history - 1].accepted >= s->best_accepted)
+        return;
+    t->chosen_step = s->best_step;
+    memcpy(s->parameters, s->best, s->n * sizeof *s->parameters);
+}
+
+// "loss 3.402, held-out 3.377, accepted 0.431, top-1/10 %: 33.9/64.8 20.1/49.8"
 static void describe(const training *t, bool scored, char *line, size_t size)
 {
     int used = snprintf(line, size, "loss %.3f", t->last_loss);
     if (!scored || t->scores.positions == 0)
         return;
-    used +=
-        snprintf(line + used, size - (size_t)used, ", held-out %.3f, top-1/10 %%:", t->scores.loss);
-    for (size_t k = 0; k < t->options->n_heads && (size_t)used + 32 < size; k++)
+    used += snprintf(line + used, size - (size_t)used,
+                     ", held-out %.3f, accepted %.3f, top-1/10 %%:", t->scores.loss,
+                     gg_train_accepted(&t->scores, t->shape.n_heads));
+    for (size_t k = 0; k < t->shape.n_heads && (size_t)used + 32 < size; k++)
         used += snprintf(line + used, size - (size_t)used, " %.1f/%.1f",
                          100.0 * gg_train_accuracy(&t->scores, k, 1),
                          100.0 * gg_train_accuracy(&t->scores, k, 10));
@@ -386,7 +353,7 @@ static void describe(const training *t, bool scored, char *line, size_t size)
 // False: the caller wants to stop.
 static bool report(const training *t, bool scored)
 {
-    if (!t->options->progress)
+    if (!t->options.progress)
         return true;
     char line[512];
     double elapsed = gg_now() - t->started;
@@ -397,13 +364,13 @@ static bool report(const training *t, bool scored)
     progress.total = t->steps;
     progress.rate = elapsed > 0.0 ? (double)done / elapsed : 0.0;
     progress.eta_s = progress.rate > 0.0 ? (double)(t->steps - t->state.step) / progress.rate : 0.0;
-    return t->options->progress(t->options->context, &progress);
+    return t->options.progress(t->options.context, &progress);
 }
 
 static gorgon_status run_steps(training *t, gorgon_error *err)
 {
-    uint64_t every = t->options->checkpoint_steps;
-    while (t->state.step < t->steps) {
+    uint64_t every = t->options.checkpoint_steps;
+    while (t->state.step < t->steps && !out_of_patience(t)) {
         gorgon_status status = run_step(t, err);
         bool point = status == GORGON_OK && point_due(t);
         if (point)
@@ -411,7 +378,8 @@ static gorgon_status run_steps(training *t, gorgon_error *err)
         if (status != GORGON_OK)
             return status;
         bool stop = !report(t, point);
-        bool due = t->state.step == t->steps || (every > 0 && t->state.step % every == 0);
+        bool due = t->state.step == t->steps || out_of_patience(t) ||
+                   (every > 0 && t->state.step % every == 0);
         if (stop || due)
             status = gg_train_state_save(&t->state, t->state_path, err);
         if (status != GORGON_OK)
@@ -427,88 +395,45 @@ static double coverage(const training *t)
 {
     const uint64_t *counts = gg_train_data_counts(t->data);
     uint64_t inside = 0;
-    for (size_t i = 0; i < t->maker.n_draft; i++)
+    for (size_t i = 0; i < t->shape.n_draft; i++)
         inside += counts[t->maker.draft_ids[i]];
-    return t->maker.n_draft == 0 ? 1.0 : (double)inside / (double)gg_train_data_records(t->data);
+    return t->shape.n_draft == 0 ? 1.0 : (double)inside / (double)gg_train_data_records(t->data);
 }
 
-// Weights of block 0 lie in one row with the root weights; files keep them apart.
-static void split_weights(const training *t, float *weights, float *roots)
+static gorgon_status write_set(const training *t, const char *record, const char *accuracy,
+                               gorgon_error *err)
 {
-    const gg_medusa_shape *s = &t->maker.shape;
-    size_t d = s->d, width = t->layout.first;
-    for (size_t h = 0; h < gg_medusa_cells(s); h++) {
-        const float *from = t->state.parameters + gg_medusa_weight_at(s, 0, h);
-        for (size_t o = 0; o < d; o++) {
-            memcpy(weights + (h * d + o) * d, from + o * width, d * sizeof(float));
-            if (s->root_embedding)
-                memcpy(roots + (h * d + o) * d, from + o * width + d, d * sizeof(float));
-        }
-    }
-}
-
-// Where the trainer keeps a part.
-static const float *part_data(const training *t, const float *weights, const float *roots,
-                              const gg_head_part *p)
-{
-    const gg_medusa_shape *s = &t->maker.shape;
-    if (p->role == GG_PART_BIAS)
-        return t->state.parameters + gg_medusa_bias_at(s, p->block, p->head);
-    if (p->role == GG_PART_ROOT)
-        return roots + p->head * s->d * s->d;
-    return p->block == 0 ? weights + p->head * s->d * s->d
-                         : t->state.parameters + gg_medusa_weight_at(s, p->block, p->head);
-}
-
-static gorgon_status write_set(const training *t, float *weights, float *roots, const char *record,
-                               const char *accuracy, gorgon_error *err)
-{
-    const gg_medusa_shape *s = &t->maker.shape;
-    const gorgon_model *model = gg_engine_model(t->engine);
     const float *data[GG_MAX_HEAD_PARTS];
-    gg_head_part parts[GG_MAX_HEAD_PARTS];
-    gg_head_set_source set = {.shape = {.kind = s->recurrent ? GG_HEADS_RECURRENT : GG_HEADS_MEDUSA,
-                                        .n_heads = s->n_heads,
-                                        .n_blocks = s->n_blocks,
-                                        .d_model = s->d,
-                                        .n_draft = t->maker.n_draft,
-                                        .root_embedding = s->root_embedding},
-                              .weight_type = t->weight_type,
-                              .draft_ids = t->maker.n_draft > 0 ? t->maker.draft_ids : NULL,
-                              .data = data,
-                              .training_json = record,
-                              .accuracy_json = accuracy};
-    split_weights(t, weights, roots);
-    const size_t n = gg_head_parts(&set.shape, gg_model_geometry(model)->n_vocab, parts);
-    for (size_t i = 0; i < n; i++)
-        data[i] = part_data(t, weights, roots, &parts[i]);
-    return gg_heads_write(t->options->out, model, &set, 1, err);
+    for (size_t i = 0; i < t->layout.n_parts; i++)
+        data[i] = t->state.parameters + t->layout.at[i];
+    const gg_head_set_source set = {.shape = t->shape,
+                                    .weight_type = t->weight_type,
+                                    .draft_ids = t->shape.n_draft > 0 ? t->maker.draft_ids : NULL,
+                                    .data = data,
+                                    .training_json = record,
+                                    .accuracy_json = accuracy};
+    return gg_heads_write(t->options.out, gg_engine_model(t->engine), &set, 1, err);
 }
 
 static gorgon_status write_heads(const training *t, gorgon_error *err)
 {
-    const gg_medusa_shape *s = &t->maker.shape;
-    gg_train_facts facts = {.options = t->options,
+    gg_train_facts facts = {.options = &t->options,
                             .model = gg_engine_model(t->engine),
                             .cache = t->cache,
                             .state = &t->state,
                             .maker = &t->maker,
                             .records = gg_train_data_records(t->data),
                             .positions = gg_train_data_positions(t->data),
-                            .steps = t->steps,
+                            .chosen_step = t->chosen_step,
                             .coverage = coverage(t)};
     bool scored = t->scores.positions > 0;
     char *record = gg_train_record_json(&facts);
-    char *accuracy = scored ? gg_train_accuracy_json(&t->scores, s->n_heads) : NULL;
-    size_t n = s->n_heads * s->d * s->d;
-    float *weights = gg_alloc(n, sizeof *weights), *roots = gg_alloc(n, sizeof *roots);
+    char *accuracy = scored ? gg_train_accuracy_json(&t->scores, t->shape.n_heads) : NULL;
     gorgon_status status = GORGON_OK;
-    if (!record || (scored && !accuracy) || !weights || !roots)
+    if (!record || (scored && !accuracy))
         status = out_of_memory(err);
     else
-        status = write_set(t, weights, roots, record, accuracy, err);
-    gg_free(weights);
-    gg_free(roots);
+        status = write_set(t, record, accuracy, err);
     free(record);
     free(accuracy);
     return status;
@@ -517,7 +442,7 @@ static gorgon_status write_heads(const training *t, gorgon_error *err)
 static void clear(training *t)
 {
     gg_free(t->state_path);
-    gg_medusa_trainer_free(t->trainer);
+    gg_head_trainer_free(t->trainer);
     gg_batch_maker_clear(&t->maker);
     gg_train_state_clear(&t->state);
     gg_train_data_free(t->data);
@@ -533,12 +458,16 @@ static void clear(training *t)
 gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *options,
                            gorgon_error *err)
 {
-    training t = {.options = options, .engine = engine};
-    gorgon_status status = check_options(&t, err);
+    training t = {.engine = engine};
+    const size_t d_model = gg_model_geometry(gg_engine_model(engine))->d_model;
+    gorgon_status status =
+        gg_train_options_settle(options, d_model, &t.options, &t.shape, &t.weight_type, err);
     if (status == GORGON_OK)
         status = set_up(&t, err);
     if (status == GORGON_OK)
         status = run_steps(&t, err);
+    if (status == GORGON_OK)
+        choose_parameters(&t);
     if (status == GORGON_OK)
         status = evaluate(&t, FINAL_EVAL, err);
     if (status == GORGON_OK)

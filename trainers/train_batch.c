@@ -37,10 +37,10 @@ static gorgon_status choose_vocabulary(gg_batch_maker *maker, const uint64_t *co
     for (size_t i = 0; i < n_vocab; i++)
         all[i] = (candidate){.count = counts[i], .id = (uint32_t)i};
     qsort(all, n_vocab, sizeof *all, more_frequent);
-    for (size_t i = 0; i < maker->n_draft; i++)
+    for (size_t i = 0; i < maker->shape.n_draft; i++)
         maker->draft_ids[i] = all[i].id;
     gg_free(all);
-    qsort(maker->draft_ids, maker->n_draft, sizeof *maker->draft_ids, ascending);
+    qsort(maker->draft_ids, maker->shape.n_draft, sizeof *maker->draft_ids, ascending);
     return GORGON_OK;
 }
 
@@ -48,11 +48,11 @@ static void copy_output(gg_batch_maker *maker, size_t n_vocab)
 {
     const gg_matrix *output = gg_model_output(gg_engine_model(maker->engine));
     for (size_t i = 0; i < n_vocab; i++)
-        maker->row_of[i] = maker->n_draft > 0 ? GG_MEDUSA_ABSENT : (int32_t)i;
-    for (size_t row = 0; row < maker->shape.n_out; row++) {
-        size_t id = maker->n_draft > 0 ? maker->draft_ids[row] : row;
+        maker->row_of[i] = maker->shape.n_draft > 0 ? GG_HEAD_ABSENT : (int32_t)i;
+    for (size_t row = 0; row < maker->n_out; row++) {
+        size_t id = maker->shape.n_draft > 0 ? maker->draft_ids[row] : row;
         maker->row_of[id] = (int32_t)row;
-        gg_matrix_row(output, id, maker->output + row * maker->shape.d);
+        gg_matrix_row(output, id, maker->output + row * maker->shape.d_model);
     }
 }
 
@@ -60,22 +60,23 @@ gorgon_status gg_batch_maker_create(const gg_batch_maker *wanted, const uint64_t
                                     gg_batch_maker *maker, gorgon_error *err)
 {
     size_t n_vocab = gg_model_geometry(gg_engine_model(wanted->engine))->n_vocab;
-    size_t d = wanted->shape.d;
+    size_t d = wanted->shape.d_model;
     *maker = (gg_batch_maker){.engine = wanted->engine,
                               .shape = wanted->shape,
                               .hard_targets = wanted->hard_targets,
-                              .head_decay = wanted->head_decay,
-                              .n_draft = wanted->n_draft < n_vocab ? wanted->n_draft : 0};
-    maker->shape.n_out = maker->n_draft > 0 ? maker->n_draft : n_vocab;
-    maker->draft_ids = gg_alloc(maker->n_draft, sizeof *maker->draft_ids);
+                              .head_decay = wanted->head_decay};
+    if (maker->shape.n_draft >= n_vocab)
+        maker->shape.n_draft = 0;
+    maker->n_out = maker->shape.n_draft > 0 ? maker->shape.n_draft : n_vocab;
+    maker->draft_ids = gg_alloc(maker->shape.n_draft, sizeof *maker->draft_ids);
     maker->row_of = gg_alloc(n_vocab, sizeof *maker->row_of);
-    maker->output = gg_alloc(maker->shape.n_out * d, sizeof *maker->output);
+    maker->output = gg_alloc(maker->n_out * d, sizeof *maker->output);
     maker->ones = gg_alloc(d, sizeof *maker->ones);
     gorgon_status status = GORGON_OK;
     if (!maker->draft_ids || !maker->row_of || !maker->output || !maker->ones)
         status = gg_fail(err, GORGON_ERROR_MEMORY, "draft vocabulary: no memory for %zu rows",
-                         maker->shape.n_out);
-    if (status == GORGON_OK && maker->n_draft > 0)
+                         maker->n_out);
+    if (status == GORGON_OK && maker->shape.n_draft > 0)
         status = choose_vocabulary(maker, counts, n_vocab, err);
     if (status != GORGON_OK) {
         gg_batch_maker_clear(maker);
@@ -98,13 +99,13 @@ void gg_batch_maker_clear(gg_batch_maker *maker)
 
 // The base's top tokens inside the draft vocabulary, renormalised; none of them: n stays 0.
 static void soft_target(const gg_batch_maker *maker, const uint32_t *ids, const float *logprob,
-                        gg_medusa_target *target)
+                        gg_head_target *target)
 {
     double p[GG_TARGETS], sum = 0.0;
     for (size_t i = 0; i < GG_TARGETS; i++) {
         int32_t row = maker->row_of[ids[i]];
         double mass = gg_exp((double)logprob[i]);
-        if (row == GG_MEDUSA_ABSENT || mass <= 0.0)
+        if (row == GG_HEAD_ABSENT || mass <= 0.0)
             continue;
         p[target->n] = mass;
         target->ids[target->n++] = (uint32_t)row;
@@ -120,7 +121,7 @@ typedef struct fill_work {
     const uint32_t *records;
     size_t n;
     float *input;
-    gg_medusa_target *targets;
+    gg_head_target *targets;
     float weight; // of head 0
 } fill_work;
 
@@ -131,8 +132,8 @@ static void fill_targets(const fill_work *w, size_t row)
     size_t record = w->records[row], heads = maker->shape.n_heads;
     float weight = w->weight;
     for (size_t k = 0; k < heads; k++) {
-        gg_medusa_target *t = &w->targets[row * heads + k];
-        *t = (gg_medusa_target){.weight = weight, .truth = GG_MEDUSA_ABSENT};
+        gg_head_target *t = &w->targets[row * heads + k];
+        *t = (gg_head_target){.weight = weight, .truth = GG_HEAD_ABSENT};
         weight *= (float)maker->head_decay;
         if (k >= store->run[record])
             continue;
@@ -140,7 +141,7 @@ static void fill_targets(const fill_work *w, size_t row)
         t->truth = maker->row_of[store->next[at]];
         if (!maker->hard_targets) {
             soft_target(maker, store->ids + at * GG_TARGETS, store->logprob + at * GG_TARGETS, t);
-        } else if (t->truth != GG_MEDUSA_ABSENT) {
+        } else if (t->truth != GG_HEAD_ABSENT) {
             t->n = 1;
             t->ids[0] = (uint32_t)t->truth;
             t->p[0] = 1.0f;
@@ -154,7 +155,7 @@ static void fill_part(void *context, size_t thread, size_t n_threads)
     const gg_batch_maker *maker = w->maker;
     const gg_kernels *kernels = gg_engine_kernels(maker->engine);
     const gorgon_model *model = gg_engine_model(maker->engine);
-    size_t d = maker->shape.d, width = gg_medusa_layout_of(&maker->shape).input, begin, end;
+    size_t d = maker->shape.d_model, width = gg_head_input(&maker->shape), begin, end;
     gg_team_share(w->n, 1, thread, n_threads, &begin, &end);
     for (size_t row = begin; row < end; row++) {
         size_t record = w->records[row];
@@ -176,7 +177,7 @@ static void fill_part(void *context, size_t thread, size_t n_threads)
 
 void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
                    const uint32_t *records, size_t n, size_t positions, float *input,
-                   gg_medusa_target *targets)
+                   gg_head_target *targets)
 {
     fill_work work = {maker, store, records, n, input, targets, 1.0f / (float)positions};
     gg_team_run(gg_engine_team(maker->engine), fill_part, &work);

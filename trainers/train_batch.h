@@ -1,26 +1,26 @@
-// Turns records into what the Medusa trainer eats: inputs [hidden, root embedding / rms] and
-// targets over the draft vocabulary.
+// Turns records into what the trainer of heads eats: inputs [hidden, embeddings / rms of the root
+// and what follows] and targets over the draft vocabulary.
 #ifndef GG_TRAINERS_TRAIN_BATCH_H
 #define GG_TRAINERS_TRAIN_BATCH_H
 
 #include "core/engine.h"
-#include "trainers/medusa.h"
+#include "trainers/head_trainer.h"
 #include "trainers/train_data.h"
 
 typedef struct gg_batch_maker {
     gorgon_engine *engine;
-    gg_medusa_shape shape;
+    gg_head_shape shape; // n_draft is settled
+    size_t n_out;        // rows of output: draft vocabulary or vocabulary
     bool hard_targets;
     double head_decay;
-    size_t n_draft;      // 0 = the whole vocabulary
-    uint32_t *draft_ids; // [n_draft] ascending, or NULL
-    int32_t *row_of;     // [n_vocab] row in the draft vocabulary, or GG_MEDUSA_ABSENT
-    float *output;       // [shape.n_out][d] the base's output rows
+    uint32_t *draft_ids; // [shape.n_draft] ascending, or NULL
+    int32_t *row_of;     // [n_vocab] row in the draft vocabulary, or GG_HEAD_ABSENT
+    float *output;       // [n_out][d] the base's output rows
     float *ones;         // [d] weights of a norm without weights
 } gg_batch_maker;
 
-// Completes `wanted`, of which engine, shape (without n_out), hard_targets, head_decay and n_draft
-// are read: chooses the n_draft most frequent tokens of counts[n_vocab] (ties: lower id); 0, or at
+// Completes `wanted`, of which engine, shape, hard_targets and head_decay are read: chooses the
+// shape.n_draft most frequent tokens of counts[n_vocab] (ties: lower id); 0, or at
 // least the whole vocabulary, takes every token. Clear with gg_batch_maker_clear.
 gorgon_status gg_batch_maker_create(const gg_batch_maker *wanted, const uint64_t *counts,
                                     gg_batch_maker *maker, gorgon_error *err);
@@ -30,6 +30,6 @@ void gg_batch_maker_clear(gg_batch_maker *maker);
 // head_decay^k / positions.
 void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
                    const uint32_t *records, size_t n, size_t positions, float *input,
-                   gg_medusa_target *targets);
+                   gg_head_target *targets);
 
 #endif

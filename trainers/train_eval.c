@@ -12,10 +12,21 @@ double gg_train_accuracy(const gg_train_scores *scores, size_t head, size_t top)
     return scores->pairs[head] > 0 ? (double)hits / (double)scores->pairs[head] : 0.0;
 }
 
+double gg_train_accepted(const gg_train_scores *scores, size_t n_heads)
+{
+    double path = 1.0, sum = 0.0;
+    for (size_t k = 0; k < n_heads && scores->reached[k] > 0; k++) {
+        path *= (double)scores->accepted[k] / (double)scores->reached[k];
+        sum += path;
+    }
+    return sum;
+}
+
 static void count_batch(const gg_feature_store *store, const uint32_t *records, size_t n,
                         size_t n_heads, const gg_train_buffers *b, gg_train_scores *scores)
 {
     for (size_t i = 0; i < n; i++) {
+        bool on_path = true;
         for (size_t k = 0; k < n_heads; k++) {
             size_t pair = i * n_heads + k;
             scores->loss += (double)b->targets[pair].weight * b->loss[pair];
@@ -24,11 +35,14 @@ static void count_batch(const gg_feature_store *store, const uint32_t *records, 
             uint32_t rank = b->rank[pair];
             scores->pairs[k]++;
             scores->hits[k][rank < GG_TRAIN_TOP ? rank : GG_TRAIN_TOP]++;
+            scores->reached[k] += on_path;
+            on_path = on_path && rank == 0;
+            scores->accepted[k] += on_path;
         }
     }
 }
 
-gorgon_status gg_train_evaluate(gg_medusa_trainer *trainer, const float *parameters,
+gorgon_status gg_train_evaluate(gg_head_trainer *trainer, const float *parameters,
                                 const gg_batch_maker *maker, const gg_feature_store *store,
                                 const uint32_t *records, size_t n, size_t most,
                                 const gg_train_buffers *buffers, gg_train_scores *scores,
@@ -45,12 +59,12 @@ gorgon_status gg_train_evaluate(gg_medusa_trainer *trainer, const float *paramet
         for (size_t i = 0; i < rows; i++)
             chosen[i] = records[(size_t)((uint64_t)(at + i) * n / total)];
         gg_batch_fill(maker, store, chosen, rows, total, buffers->input, buffers->targets);
-        gg_medusa_batch batch = {.rows = rows,
-                                 .input = buffers->input,
-                                 .targets = buffers->targets,
-                                 .loss = buffers->loss,
-                                 .rank = buffers->rank};
-        status = gg_medusa_trainer_run(trainer, parameters, &batch, err);
+        gg_head_batch batch = {.rows = rows,
+                               .input = buffers->input,
+                               .targets = buffers->targets,
+                               .loss = buffers->loss,
+                               .rank = buffers->rank};
+        status = gg_head_trainer_run(trainer, parameters, &batch, err);
         if (status == GORGON_OK)
             count_batch(store, chosen, rows, heads, buffers, scores);
     }

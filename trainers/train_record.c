@@ -36,6 +36,8 @@ static json_t *options_json(const gorgon_train_options *o, size_t n_draft)
     put_hex(root, "seed", o->seed);
     put_count(root, "n_heads", o->n_heads);
     put_count(root, "n_blocks", o->n_blocks);
+    if (o->rank > 0)
+        put_count(root, "rank", o->rank);
     json_object_set_new(root, "root_embedding", json_boolean(o->root_embedding));
     put_count(root, "draft_vocab", n_draft);
     put_real(root, "epochs", o->epochs);
@@ -73,6 +75,7 @@ static json_t *curve_json(const gg_train_state *state)
         put_count(point, "step", state->history[i].step);
         put_real(point, "loss", state->history[i].trained);
         put_real(point, "held_out_loss", state->history[i].held_out);
+        put_real(point, "accepted_length", state->history[i].accepted);
         json_array_append_new(curve, point);
     }
     return curve;
@@ -83,12 +86,14 @@ char *gg_train_record_json(const gg_train_facts *f)
     gorgon_model_info info;
     gorgon_model_describe(f->model, &info);
     json_t *root = json_object();
-    put_text(root, "recipe", f->maker->shape.recurrent ? "recurrent" : "medusa1");
+    put_text(root, "recipe", gg_head_traits_of(f->maker->shape.kind)->name);
     put_text(root, "gorgon", GORGON_VERSION);
     put_text(root, "base", info.name);
-    json_object_set_new(root, "options", options_json(f->options, f->maker->n_draft));
+    json_object_set_new(root, "options", options_json(f->options, f->maker->shape.n_draft));
     json_object_set_new(root, "data", data_json(f));
-    put_count(root, "steps", f->steps);
+    put_count(root, "n_parameters", f->state->n);
+    put_count(root, "steps", f->state->step);
+    put_count(root, "chosen_step", f->chosen_step);
     json_object_set_new(root, "loss_curve", curve_json(f->state));
     char *text = json_dumps(root, FORMAT);
     json_decref(root);
@@ -100,6 +105,7 @@ char *gg_train_accuracy_json(const gg_train_scores *scores, size_t n_heads)
     json_t *root = json_object(), *heads = json_array();
     put_count(root, "positions", scores->positions);
     put_real(root, "loss", scores->loss);
+    put_real(root, "accepted_length", gg_train_accepted(scores, n_heads));
     for (size_t k = 0; k < n_heads; k++) {
         json_t *head = json_object(), *top = json_array();
         for (size_t n = 1; n <= GG_TRAIN_TOP; n++)

@@ -13,8 +13,9 @@ typedef struct gg_train_facts {
     const gg_cache *cache;
     const gg_train_state *state;
     const gg_batch_maker *maker;
-    uint64_t records, positions, steps;
-    double coverage; // share of trained tokens inside the draft vocabulary
+    uint64_t records, positions;
+    uint64_t chosen_step; // that the written heads are of
+    double coverage;      // share of trained tokens inside the draft vocabulary
 } gg_train_facts;
 
 // JSON texts, free() them; NULL when out of memory.

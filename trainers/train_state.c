@@ -1,4 +1,4 @@
-// Checkpoint file: header, three arrays, content hash; little-endian. Written through a temporary,
+// Checkpoint file: header, four arrays, content hash; little-endian. Written through a temporary,
 // so that it is always whole.
 #include "train_state.h"
 
@@ -11,7 +11,8 @@
 #include "core/file.h"
 
 static const char MAGIC[8] = "GGTRAIN";
-enum { VERSION = 1, WORDS = 6 + 3 * GG_TRAIN_HISTORY, CHUNK = 1 << 14 };
+enum { VERSION = 2, HEAD = 8, POINT = 4, CHUNK = 1 << 14 };
+enum { WORDS = HEAD + POINT * GG_TRAIN_HISTORY };
 
 gorgon_status gg_train_state_create(size_t n, uint64_t identity, gg_train_state *state,
                                     gorgon_error *err)
@@ -20,7 +21,8 @@ gorgon_status gg_train_state_create(size_t n, uint64_t identity, gg_train_state 
     state->parameters = gg_alloc(n, sizeof(float));
     state->first = gg_alloc(n, sizeof(float));
     state->second = gg_alloc(n, sizeof(float));
-    if (state->parameters && state->first && state->second)
+    state->best = gg_alloc(n, sizeof(float));
+    if (state->parameters && state->first && state->second && state->best)
         return GORGON_OK;
     gg_train_state_clear(state);
     return gg_fail(err, GORGON_ERROR_MEMORY, "training state: no memory for %zu parameters", n);
@@ -31,6 +33,7 @@ void gg_train_state_clear(gg_train_state *state)
     gg_free(state->parameters);
     gg_free(state->first);
     gg_free(state->second);
+    gg_free(state->best);
     *state = (gg_train_state){0};
 }
 
@@ -51,13 +54,15 @@ static double bits_double(uint64_t bits)
 static void pack_words(const gg_train_state *s, uint64_t words[WORDS])
 {
     memset(words, 0, WORDS * sizeof *words);
-    const uint64_t head[6] = {s->identity,   s->step,      double_bits(s->loss_sum),
-                              s->loss_steps, s->n_history, s->n};
+    const uint64_t head[HEAD] = {
+        s->identity, s->step,      double_bits(s->loss_sum),     s->loss_steps, s->n_history,
+        s->n,        s->best_step, double_bits(s->best_accepted)};
     memcpy(words, head, sizeof head);
     for (size_t i = 0; i < GG_TRAIN_HISTORY; i++) {
-        words[6 + 3 * i] = s->history[i].step;
-        words[7 + 3 * i] = double_bits(s->history[i].trained);
-        words[8 + 3 * i] = double_bits(s->history[i].held_out);
+        const gg_train_point *p = &s->history[i];
+        const uint64_t point[POINT] = {p->step, double_bits(p->trained), double_bits(p->held_out),
+                                       double_bits(p->accepted)};
+        memcpy(words + HEAD + POINT * i, point, sizeof point);
     }
 }
 
@@ -67,9 +72,13 @@ static void unpack_words(gg_train_state *s, const uint64_t words[WORDS])
     s->loss_sum = bits_double(words[2]);
     s->loss_steps = words[3];
     s->n_history = words[4];
-    for (size_t i = 0; i < GG_TRAIN_HISTORY; i++)
-        s->history[i] = (gg_train_point){words[6 + 3 * i], bits_double(words[7 + 3 * i]),
-                                         bits_double(words[8 + 3 * i])};
+    s->best_step = words[6];
+    s->best_accepted = bits_double(words[7]);
+    for (size_t i = 0; i < GG_TRAIN_HISTORY; i++) {
+        const uint64_t *point = words + HEAD + POINT * i;
+        s->history[i] = (gg_train_point){point[0], bits_double(point[1]), bits_double(point[2]),
+                                         bits_double(point[3])};
+    }
 }
 
 static void put_word(uint8_t *p, uint64_t v, size_t bytes)
@@ -112,8 +121,8 @@ gorgon_status gg_train_state_save(const gg_train_state *state, const char *path,
     if (status != GORGON_OK)
         return status;
     status = gorgon_output_write(out, header, sizeof header, err);
-    const float *arrays[3] = {state->parameters, state->first, state->second};
-    for (size_t i = 0; i < 3 && status == GORGON_OK; i++)
+    const float *arrays[] = {state->parameters, state->first, state->second, state->best};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays && status == GORGON_OK; i++)
         status = write_floats(out, arrays[i], state->n, &hash, err);
     put_word(tail, hash, 8);
     if (status == GORGON_OK)
@@ -150,8 +159,9 @@ static gorgon_status parse(gg_train_state *state, gg_cursor *c, const char *path
     const uint8_t *magic = gg_read_bytes(c, sizeof MAGIC, "magic");
     uint64_t version = gg_read_u64(c, "version");
     if (magic && (memcmp(magic, MAGIC, sizeof MAGIC) != 0 || version != VERSION))
-        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: not a training checkpoint of version %d",
-                       path, VERSION);
+        return gg_fail(err, GORGON_ERROR_FORMAT,
+                       "%s: not a training checkpoint of version %d; remove it to start over", path,
+                       VERSION);
     for (size_t i = 0; i < WORDS; i++)
         words[i] = gg_read_u64(c, "header");
     if (c->status != GORGON_OK)
@@ -161,7 +171,8 @@ static gorgon_status parse(gg_train_state *state, gg_cursor *c, const char *path
     uint64_t hash = gg_hash(c->base, c->position, 0);
     bool whole = read_floats(c, state->parameters, state->n, &hash) &&
                  read_floats(c, state->first, state->n, &hash) &&
-                 read_floats(c, state->second, state->n, &hash);
+                 read_floats(c, state->second, state->n, &hash) &&
+                 read_floats(c, state->best, state->n, &hash);
     uint64_t stored = gg_read_u64(c, "checksum");
     if (!whole || c->status != GORGON_OK)
         return c->status;

@@ -10,10 +10,11 @@
 
 enum { GG_TRAIN_HISTORY = 16 };
 
-// A point of the loss curve, nats.
+// A point of the curve.
 typedef struct gg_train_point {
     uint64_t step;
-    double trained, held_out; // mean loss since the last point; on held-out positions
+    double trained, held_out; // mean loss since the last point; on held-out positions; nats
+    double accepted;          // gg_train_accepted on held-out positions
 } gg_train_point;
 
 typedef struct gg_train_state {
@@ -21,13 +22,16 @@ typedef struct gg_train_state {
     uint64_t step;     // steps done
     double loss_sum;   // of the steps since the last point
     uint64_t loss_steps;
+    uint64_t best_step; // of the point that accepts most, the first of equals; 0: none yet
+    double best_accepted;
     uint64_t n_history;
     gg_train_point history[GG_TRAIN_HISTORY];
     size_t n;                           // parameters
     float *parameters, *first, *second; // [n] weights and AdamW moments
+    float *best;                        // [n] weights at best_step
 } gg_train_state;
 
-// Allocates the three arrays for n parameters, all zero.
+// Allocates the arrays for n parameters, all zero.
 gorgon_status gg_train_state_create(size_t n, uint64_t identity, gg_train_state *state,
                                     gorgon_error *err);
 void gg_train_state_clear(gg_train_state *state);

@@ -42,30 +42,38 @@ gorgon_status gorgon_synth(const gorgon_model *model, const gorgon_synth_options
                            gorgon_error *err);
 
 typedef struct gorgon_train_options {
-    const char *cache;         // feature cache made by gorgon_synth
-    const char *out;           // heads file to write
-    const char *state;         // checkpoint file of the training run, NULL = "<cache>/train.state"
-    uint64_t seed;             // default 1
-    const char *architecture;  // "medusa" (default) or "recurrent", which sees drafted tokens
-    size_t n_heads;            // depths that are trained, default 4
-    size_t n_blocks;           // residual blocks per head, default 1
-    bool root_embedding;       // default true
-    size_t draft_vocab;        // most frequent ids of the training text, default 4096; 0 = all
-    double epochs;             // default 2
-    size_t batch;              // positions per step, default 512
-    double learning_rate;      // default 1.5e-3, cosine to 0 after warm-up
-    double warmup_share;       // of all steps, default 0.03
-    double weight_decay;       // default 0.01
-    double clip;               // global gradient norm, default 1
-    double head_decay;         // loss weight of head k is head_decay^k, default 0.8
-    bool hard_targets;         // cross-entropy on the token instead of the base's top tokens
-    double held_out;           // share of sequences kept for evaluation, default 0.05
-    const char *weight_type;   // "F16" (default), "F32", "Q8_0"
+    const char *cache;        // feature cache made by gorgon_synth
+    const char *out;          // heads file to write
+    const char *state;        // checkpoint file of the training run, NULL = "<cache>/train.state"
+    uint64_t seed;            // default 1
+    const char *architecture; // one of gorgon_train_architectures, default "medusa"
+    size_t n_heads;           // depths that are trained, 0 (default): the architecture's number
+    size_t n_blocks;          // residual blocks per head, 0 (default): likewise
+    size_t rank;              // of markov's part for the token before, 0 (default): likewise
+    bool root_embedding;      // default true
+    size_t draft_vocab;       // most frequent ids of the training text, default 4096; 0 = all
+    double epochs;            // default 2
+    size_t batch;             // positions per step, default 512
+    double learning_rate;     // default 1.5e-3, cosine to 0 after warm-up
+    double warmup_share;      // of all steps, default 0.03
+    double weight_decay;      // default 0.01
+    double clip;              // global gradient norm, default 1
+    double head_decay;        // loss weight of head k is head_decay^k, default 0.8
+    bool hard_targets;        // cross-entropy on the token instead of the base's top tokens
+    double held_out;          // share of sequences kept for evaluation, default 0.05
+    const char *weight_type;  // "F16" (default), "F32", "Q8_0"
+    // The run is evaluated ten times; when so many points in a row have not raised the expected
+    // accepted length on held-out text, it ends. 0 (default): it runs to its end. Either way the
+    // heads of the best point are written.
+    size_t patience;
     uint64_t checkpoint_steps; // default 100
     gorgon_progress_fn progress;
     void *context;
 } gorgon_train_options;
 void gorgon_train_options_init(gorgon_train_options *options);
+// Names of the architectures that can be trained, NULL at the end; static.
+const char *const *gorgon_train_architectures(void);
+// Error ARGUMENT names the option, what it is and what was expected.
 gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *options,
                            gorgon_error *err);
 
