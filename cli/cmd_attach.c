@@ -58,9 +58,9 @@ static void add_synth_flags(cli_spec *spec, attach_flags *f)
 static void add_train_flags(cli_spec *spec, attach_flags *f)
 {
     gorgon_train_options *o = &f->train;
-    cli_add_string(spec, "arch", 0, &o->architecture, "NAME",
-                   "a head per depth: linear, medusa (default), and seeing the drafted tokens "
-                   "markov (the last), hydra (all); one for all depths, seeing them: recurrent");
+    cli_add_string(
+        spec, "arch", 0, &o->architecture, "NAME",
+        "medusa (default) or linear; markov, hydra and recurrent see the drafted tokens");
     cli_add_size(spec, "n-heads", 0, &o->n_heads, 0, 16, "depths (default 4; recurrent 5)");
     cli_add_size(spec, "blocks", 0, &o->n_blocks, 0, 8,
                  "residual blocks per head (default 1; recurrent 2)");
@@ -79,9 +79,10 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
                    "loss of head k counts X^k (default 0.8)");
     cli_add_flag(spec, "hard-targets", &o->hard_targets,
                  "learn the token instead of the base's likeliest tokens");
-    cli_add_size(spec, "patience", 0, &o->patience, 0, 10,
-                 "stop after so many of the ten evaluations without a longer expected accepted "
-                 "length, 0 = never (default)");
+    cli_add_size(
+        spec, "patience", 0, &o->patience, 0, 10,
+        "stop when N of the ten evaluations in a row show no longer expected accepted length "
+        "(default 0: never)");
     cli_add_string(spec, "weight-type", 0, &o->weight_type, "TYPE", "F16 (default), F32 or Q8_0");
     cli_add_string(spec, "state", 0, &o->state, "FILE",
                    "state of the training (default: train.state in the cache)");

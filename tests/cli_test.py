@@ -427,6 +427,9 @@ class Attach(Case):
                      about="absent")
         self.refused("calibrate", MODEL, "--cache", self.path("absent"), "--heads",
                      self.path("heads.gguf"))
+        self.refused("attach", MODEL, "-o", self.path("heads.gguf"), "--arch", "oracle",
+                     about="medusa, linear, markov, hydra, recurrent")
+        self.assertFalse(os.path.exists(self.path("heads.gguf.cache")))
 
     @trains
     def test_from_nothing_and_resumed(self):

@@ -7,7 +7,9 @@
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/model.h"
 #include "gorgon/trainers.h"
+#include "train_options.h"
 #include "trainers/cache.h"
 
 enum { PATH_BYTES = 4096 };
@@ -44,13 +46,30 @@ static gorgon_status check_writable(const char *path, gorgon_error *err)
     return status;
 }
 
+static gorgon_train_options training_of(const gorgon_attach_options *options, const paths *p)
+{
+    gorgon_train_options train = options->train;
+    train.cache = p->cache;
+    train.out = p->heads;
+    return train;
+}
+
+// Options that training would refuse are found before the model has written its text.
+static gorgon_status check_training(const gorgon_model *model, const gorgon_attach_options *options,
+                                    const paths *p, gorgon_error *err)
+{
+    const gorgon_train_options train = training_of(options, p);
+    gg_train_plan plan;
+    return gg_train_plan_make(&train, gg_model_geometry(model)->d_model, &plan, err);
+}
+
 static gorgon_status run_trainers(const gorgon_model *model, const gorgon_attach_options *options,
                                   const paths *p, gorgon_error *err)
 {
-    gorgon_train_options train = options->train;
+    const gorgon_train_options train = training_of(options, p);
     gorgon_calibrate_options calibrate = options->calibrate;
-    train.cache = calibrate.cache = p->cache;
-    train.out = calibrate.heads = p->heads;
+    calibrate.cache = p->cache;
+    calibrate.heads = p->heads;
     calibrate.held_out = train.held_out;
     gorgon_engine *engine = NULL;
     gorgon_engine_options engine_options;
@@ -106,6 +125,8 @@ gorgon_status gorgon_attach(const gorgon_model *model, const gorgon_attach_optio
     gorgon_status status = make_paths(options, p, err);
     if (status == GORGON_OK)
         status = check_writable(options->out, err);
+    if (status == GORGON_OK)
+        status = check_training(model, options, p, err);
     if (status == GORGON_OK)
         status = run_stages(model, options, p, err);
     if (status == GORGON_OK)

@@ -5,7 +5,7 @@
 
 #include "core/alloc.h"
 #include "core/error.h"
-#include "medusa_loss.h"
+#include "head_loss.h"
 #include "recipe.h"
 
 enum { LOGIT_BYTES = 16 << 20 }; // of the block of logits; at least MIN_LOGIT_ROWS rows
@@ -146,14 +146,14 @@ static gorgon_status run_logits(gg_head_trainer *m, const gg_head_batch *batch, 
         status = gg_gemm(m->team, &x, &transposed, false, m->logits, rows, n_out, n_out, err);
         if (status != GORGON_OK)
             break;
-        gg_medusa_loss loss = {.kernels = m->kernels, .rows = rows, .n_out = n_out};
+        gg_head_loss loss = {.kernels = m->kernels, .rows = rows, .n_out = n_out};
         loss.targets = batch->targets + at;
         loss.logits = m->logits;
         loss.want_gradient = batch->gradient != NULL;
         loss.loss = batch->loss ? batch->loss + at : NULL;
         loss.rank = batch->rank ? batch->rank + at : NULL;
         loss.maxima = m->maxima;
-        gg_medusa_loss_run(m->team, &loss);
+        gg_head_loss_run(m->team, &loss);
         gg_operand g = {m->logits, rows, n_out, n_out, false};
         if (batch->gradient)
             status = gg_gemm(m->team, &g, &output, false, m->dz + at * d, rows, d, d, err);

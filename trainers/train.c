@@ -25,8 +25,8 @@ enum {
 #define DATA_BUDGET (UINT64_C(3) << 30) // bytes of records in memory
 
 typedef struct training {
-    gorgon_train_options options; // settled
-    gg_head_shape shape;          // n_draft as wanted, settled by the maker of batches
+    gorgon_train_options options;
+    gg_head_shape shape; // n_draft as wanted, settled by the maker of batches
     gg_dtype weight_type;
     gorgon_engine *engine;
     char *state_path;
@@ -458,10 +458,13 @@ static void clear(training *t)
 gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *options,
                            gorgon_error *err)
 {
-    training t = {.engine = engine};
+    gg_train_plan plan;
     const size_t d_model = gg_model_geometry(gg_engine_model(engine))->d_model;
-    gorgon_status status =
-        gg_train_options_settle(options, d_model, &t.options, &t.shape, &t.weight_type, err);
+    gorgon_status status = gg_train_plan_make(options, d_model, &plan, err);
+    training t = {.engine = engine,
+                  .options = plan.options,
+                  .shape = plan.shape,
+                  .weight_type = plan.weight_type};
     if (status == GORGON_OK)
         status = set_up(&t, err);
     if (status == GORGON_OK)

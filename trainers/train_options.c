@@ -128,11 +128,11 @@ static gorgon_status find_type(const gorgon_train_options *o, const gg_head_shap
     return GORGON_OK;
 }
 
-gorgon_status gg_train_options_settle(const gorgon_train_options *wanted, size_t d_model,
-                                      gorgon_train_options *options, gg_head_shape *shape,
-                                      gg_dtype *weight_type, gorgon_error *err)
+gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_model,
+                                 gg_train_plan *plan, gorgon_error *err)
 {
-    *options = *wanted;
+    gg_head_shape *shape = &plan->shape;
+    *plan = (gg_train_plan){.options = *wanted};
     *shape = (gg_head_shape){.n_heads = wanted->n_heads,
                              .n_blocks = wanted->n_blocks,
                              .d_model = d_model,
@@ -143,15 +143,15 @@ gorgon_status gg_train_options_settle(const gorgon_train_options *wanted, size_t
     if (status != GORGON_OK)
         return status;
     gg_head_shape_complete(shape);
-    options->n_heads = shape->n_heads;
-    options->n_blocks = shape->n_blocks;
-    options->rank = shape->rank;
-    status = check_ranges(options, d_model, err);
+    plan->options.n_heads = shape->n_heads;
+    plan->options.n_blocks = shape->n_blocks;
+    plan->options.rank = shape->rank;
+    status = check_ranges(&plan->options, d_model, err);
     const char *fault = status == GORGON_OK ? gg_head_shape_fault(shape) : NULL;
     if (fault)
         status = gg_fail(err, GORGON_ERROR_ARGUMENT, "training: %s", fault);
     if (status == GORGON_OK && (!wanted->cache || !wanted->out))
         status = gg_fail(err, GORGON_ERROR_ARGUMENT, "training: no %s given",
                          wanted->cache ? "heads file to write" : "feature cache");
-    return status == GORGON_OK ? find_type(wanted, shape, weight_type, err) : status;
+    return status == GORGON_OK ? find_type(wanted, shape, &plan->weight_type, err) : status;
 }

@@ -5,10 +5,14 @@
 #include "gorgon/trainers.h"
 #include "trainers/head_trainer.h"
 
-// options: the caller's, with the architecture's defaults filled in. shape: of the heads, n_draft
-// as wanted. Error: GORGON_ERROR_ARGUMENT.
-gorgon_status gg_train_options_settle(const gorgon_train_options *wanted, size_t d_model,
-                                      gorgon_train_options *options, gg_head_shape *shape,
-                                      gg_dtype *weight_type, gorgon_error *err);
+typedef struct gg_train_plan {
+    gorgon_train_options options; // the caller's, with the architecture's defaults filled in
+    gg_head_shape shape;          // n_draft as wanted
+    gg_dtype weight_type;
+} gg_train_plan;
+
+// Error: GORGON_ERROR_ARGUMENT.
+gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_model,
+                                 gg_train_plan *plan, gorgon_error *err);
 
 #endif

@@ -1,10 +1,10 @@
 // Loss of a block of logits: softmax, cross-entropy, gradient, ranks; one pass per row.
-#ifndef GG_TRAINERS_MEDUSA_LOSS_H
-#define GG_TRAINERS_MEDUSA_LOSS_H
+#ifndef GG_TRAINERS_HEAD_LOSS_H
+#define GG_TRAINERS_HEAD_LOSS_H
 
 #include "trainers/head_trainer.h"
 
-typedef struct gg_medusa_loss {
+typedef struct gg_head_loss {
     const gg_kernels *kernels;
     size_t rows, n_out;
     const gg_head_target *targets; // [rows]
@@ -13,8 +13,8 @@ typedef struct gg_medusa_loss {
     double *loss;   // [rows] or NULL
     uint32_t *rank; // [rows] or NULL
     float *maxima;  // [threads][ceil(n_out / 64)] scratch
-} gg_medusa_loss;
+} gg_head_loss;
 
-void gg_medusa_loss_run(gg_team *team, const gg_medusa_loss *loss);
+void gg_head_loss_run(gg_team *team, const gg_head_loss *loss);
 
 #endif

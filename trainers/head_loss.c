@@ -1,5 +1,5 @@
 // Softmax, loss and gradient of logit rows. The row stays in cache between its steps.
-#include "medusa_loss.h"
+#include "head_loss.h"
 
 #include <string.h>
 
@@ -29,7 +29,7 @@ static uint32_t rank_of(const float *x, size_t n, int32_t truth)
 }
 
 // d loss / d logit_i = weight * (softmax_i - p_i).
-static void row_loss(const gg_medusa_loss *l, size_t row, float *maxima)
+static void row_loss(const gg_head_loss *l, size_t row, float *maxima)
 {
     const gg_head_target *target = &l->targets[row];
     float *x = l->logits + row * l->n_out;
@@ -58,7 +58,7 @@ static void row_loss(const gg_medusa_loss *l, size_t row, float *maxima)
 
 static void loss_part(void *context, size_t thread, size_t n_threads)
 {
-    const gg_medusa_loss *l = context;
+    const gg_head_loss *l = context;
     float *maxima = l->maxima + thread * ((l->n_out + 63) / 64);
     size_t begin, end;
     gg_team_share(l->rows, 1, thread, n_threads, &begin, &end);
@@ -66,8 +66,8 @@ static void loss_part(void *context, size_t thread, size_t n_threads)
         row_loss(l, row, maxima);
 }
 
-void gg_medusa_loss_run(gg_team *team, const gg_medusa_loss *loss)
+void gg_head_loss_run(gg_team *team, const gg_head_loss *loss)
 {
-    gg_medusa_loss copy = *loss;
+    gg_head_loss copy = *loss;
     gg_team_run(team, loss_part, &copy);
 }
