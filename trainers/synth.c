@@ -75,6 +75,7 @@ void gorgon_synth_options_init(gorgon_synth_options *options)
         .seed = 1,
         .max_sequence = 1024,
         .greedy_share = 0.5,
+        .data_share = 0.5,
         .temperature = 0.7f,
     };
 }
@@ -101,6 +102,9 @@ static gorgon_status check_options(const synth *s)
     if (!(o->temperature > 0 && o->temperature <= 10))
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
                        "synth: temperature %g, expected above 0 to 10", (double)o->temperature);
+    if (!(o->data_share >= 0 && o->data_share <= 1))
+        return gg_fail(s->err, GORGON_ERROR_ARGUMENT, "synth: data share %g, expected 0 to 1",
+                       o->data_share);
     if (!gorgon_tokenizer_has_chat(gorgon_model_tokenizer(s->model)))
         return gg_fail(s->err, GORGON_ERROR_UNSUPPORTED,
                        "synth: this checkpoint has no chat template that gorgon knows");
@@ -114,7 +118,15 @@ static uint64_t options_hash(const gorgon_synth_options *o)
     uint64_t length = o->max_sequence;
     hash = gg_hash(&length, sizeof length, hash);
     hash = gg_hash(&o->greedy_share, sizeof o->greedy_share, hash);
-    return gg_hash(&o->temperature, sizeof o->temperature, hash);
+    hash = gg_hash(&o->temperature, sizeof o->temperature, hash);
+    if (o->n_data > 0)
+        hash = gg_hash(&o->data_share, sizeof o->data_share, hash);
+    for (size_t i = 0; i < o->n_data; i++) {
+        for (size_t k = 0; k < o->data[i].n_turns; k++)
+            hash = gg_hash(o->data[i].turns[k], strlen(o->data[i].turns[k]) + 1, hash);
+        hash = gg_hash(&o->data[i].chat, sizeof o->data[i].chat, hash);
+    }
+    return hash;
 }
 
 // Identity of a sequence for deduplication: how its first answer begins.
@@ -416,6 +428,9 @@ static gorgon_status create_lane(synth *s, lane *l, size_t threads)
         .greedy_share = o->greedy_share,
         .temperature = o->temperature,
         .max_sequence = o->max_sequence,
+        .data = o->data,
+        .n_data = o->n_data,
+        .data_share = o->data_share,
     };
     return status;
 }

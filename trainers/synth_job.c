@@ -24,6 +24,7 @@ typedef struct builder {
 struct gg_synth_job {
     gg_job_settings settings;
     gg_plan plan;
+    const gorgon_synth_text *given; // the user's text that the job is about, or NULL
     size_t stage;
     bool over, stage_records;
     size_t stage_begin; // first generated id of the stage
@@ -84,6 +85,28 @@ static gorgon_status start_builder(gg_synth_job *job, gorgon_error *err)
     return GORGON_OK;
 }
 
+// Of the first n jobs, how many are about the user's texts.
+static uint64_t data_jobs(double share, uint64_t n)
+{
+    return (uint64_t)(share * (double)n);
+}
+
+// The user's text that belongs to job `index`, or NULL: they are spread evenly, each used once.
+static const gorgon_synth_text *given_text(const gg_job_settings *s, uint64_t index)
+{
+    uint64_t item = data_jobs(s->data_share, index);
+    return item < data_jobs(s->data_share, index + 1) && item < s->n_data ? &s->data[item] : NULL;
+}
+
+static void plan_given(gg_synth_job *job)
+{
+    const gorgon_synth_text *given = job->given;
+    gg_plan *plan = &job->plan;
+    bool several = given->chat && given->n_turns > 1;
+    plan->kind = several ? GG_PLAN_TURNS : GG_PLAN_INSTRUCTION;
+    plan->n_turns = given->n_turns < GG_PLAN_MAX_TURNS ? given->n_turns : GG_PLAN_MAX_TURNS;
+}
+
 gorgon_status gg_job_create(const gg_job_settings *settings, uint64_t index, gg_synth_job **out,
                             gorgon_error *err)
 {
@@ -94,6 +117,9 @@ gorgon_status gg_job_create(const gg_job_settings *settings, uint64_t index, gg_
     job->settings = *settings;
     job->plan = gg_plan_make(settings->seed, index, settings->greedy_share);
     job->d_model = gg_model_geometry(gg_engine_model(settings->engine))->d_model;
+    job->given = given_text(settings, index);
+    if (job->given)
+        plan_given(job);
     return GORGON_OK;
 }
 
@@ -129,14 +155,16 @@ static void capture_row(void *context, const gorgon_committed_row *row)
 }
 
 // Appends text[0, length) to the current ids; *fits is false when there is no room for an answer.
-static gorgon_status append_text(gg_synth_job *job, const char *text, size_t length, size_t skip,
-                                 bool *fits, gorgon_error *err)
+// rendered: the text comes from a chat template, whose control tokens count.
+static gorgon_status append_text(gg_synth_job *job, const char *text, size_t length, bool rendered,
+                                 size_t skip, bool *fits, gorgon_error *err)
 {
     const gorgon_tokenizer *tokenizer =
         gorgon_model_tokenizer(gg_engine_model(job->settings.engine));
     gorgon_token *ids = NULL;
     size_t n = 0;
-    gorgon_status status = gorgon_tokenizer_encode(tokenizer, text, length, true, &ids, &n, err);
+    gorgon_status status =
+        gorgon_tokenizer_encode(tokenizer, text, length, rendered, &ids, &n, err);
     if (status != GORGON_OK)
         return status;
     builder *b = &job->current;
@@ -167,7 +195,7 @@ static gorgon_status open_conversation(gg_synth_job *job, bool *fits, gorgon_err
     if (status == GORGON_OK)
         status = render(job, &message, 1, &text, err);
     if (status == GORGON_OK)
-        status = append_text(job, text, strlen(text), 0, fits, err);
+        status = append_text(job, text, strlen(text), true, 0, fits, err);
     gorgon_free(text);
     return status;
 }
@@ -182,7 +210,7 @@ static gorgon_status open_own_turn(gg_synth_job *job, bool *fits, gorgon_error *
         status = render(job, &message, 1, &text, err);
     if (status == GORGON_OK) {
         const char *mark = strstr(text, MARK);
-        status = append_text(job, text, mark ? (size_t)(mark - text) : 0, 0, fits, err);
+        status = append_text(job, text, mark ? (size_t)(mark - text) : 0, true, 0, fits, err);
     }
     gorgon_free(text);
     return status;
@@ -198,7 +226,7 @@ static gorgon_status continue_conversation(gg_synth_job *job, bool *fits, gorgon
     if (status == GORGON_OK) {
         const char *rest = strstr(text, MARK);
         rest = rest ? rest + strlen(MARK) : text + strlen(text);
-        status = append_text(job, rest, strlen(rest), 1, fits, err);
+        status = append_text(job, rest, strlen(rest), true, 1, fits, err);
     }
     gorgon_free(text);
     return status;
@@ -222,6 +250,36 @@ static void close_sequence(gg_synth_job *job)
     free_builder(b);
 }
 
+// A prompt that is a passage of the user's as it stands, for the model to go on from.
+static gorgon_status open_passage(gg_synth_job *job, const char *passage, bool *fits,
+                                  gorgon_error *err)
+{
+    gorgon_status status = start_builder(job, err);
+    if (status == GORGON_OK)
+        status = append_text(job, passage, strlen(passage), false, 0, fits, err);
+    *fits = *fits && job->current.n > 0;
+    return status;
+}
+
+static gorgon_status prepare_given(gg_synth_job *job, bool *fits, gorgon_error *err)
+{
+    const gorgon_synth_text *given = job->given;
+    const char *turn = given->turns[job->stage];
+    const size_t length = strlen(turn);
+    *fits = length > 0 && length < GG_PLAN_MAX_MESSAGE;
+    const bool goes_on = (given - job->settings.data) % 2 == 0; // or a task on the passage
+    if (*fits && !given->chat && goes_on)
+        return open_passage(job, turn, fits, err);
+    if (*fits && !given->chat)
+        *fits = gg_plan_task_on(&job->plan, turn, job->message);
+    else if (*fits)
+        memcpy(job->message, turn, length + 1);
+    if (!*fits)
+        return GORGON_OK;
+    return job->stage == 0 ? open_conversation(job, fits, err)
+                           : continue_conversation(job, fits, err);
+}
+
 // Prepares the stage's prompt and limits; *fits false ends the job.
 static gorgon_status prepare(gg_synth_job *job, gorgon_request *request, bool *fits,
                              gorgon_error *err)
@@ -232,6 +290,8 @@ static gorgon_status prepare(gg_synth_job *job, gorgon_request *request, bool *f
     job->temperature = plan->greedy ? 0.0f : job->settings.temperature;
     request->max_tokens = plan->answer_tokens;
     *fits = true;
+    if (job->given)
+        return prepare_given(job, fits, err);
     switch (plan->kind) {
     case GG_PLAN_OWN_TURN:
         if (first) {

@@ -4,6 +4,7 @@
 #define GG_TRAINERS_SYNTH_JOB_H
 
 #include "gorgon/decode.h"
+#include "gorgon/trainers.h"
 #include "synth_plan.h"
 #include "trainers/cache.h"
 
@@ -13,8 +14,11 @@ typedef struct gg_job_settings {
     gorgon_engine *engine;
     uint64_t seed;
     double greedy_share;
-    float temperature;   // of sampled answers
-    size_t max_sequence; // positions
+    float temperature;             // of sampled answers
+    size_t max_sequence;           // positions
+    const gorgon_synth_text *data; // [n_data] the user's texts
+    size_t n_data;
+    double data_share;
 } gg_job_settings;
 
 typedef struct gg_synth_job gg_synth_job;

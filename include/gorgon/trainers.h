@@ -22,14 +22,27 @@ typedef struct gorgon_progress {
 // Returns false to stop: the stage saves its state and returns GORGON_ERROR_CANCELLED.
 typedef bool (*gorgon_progress_fn)(void *context, const gorgon_progress *progress);
 
+// A text of the user's to make training text from.
+typedef struct gorgon_synth_text {
+    // chat: the user's turns, which the model answers one after the other (at most 3 of them);
+    // else one passage, which the model goes on from or is given a task on. UTF-8; turns of more
+    // than 8,000 bytes are passed over.
+    bool chat;
+    const char *const *turns; // [n_turns]
+    size_t n_turns;
+} gorgon_synth_text;
+
 typedef struct gorgon_synth_options {
-    const char *cache;     // directory of the feature cache, created if absent
-    uint64_t tokens;       // assistant tokens wanted, default 200000
-    uint64_t seed;         // default 1
-    uint64_t cache_limit;  // bytes of hidden states kept, the rest is recomputed; 0 = no limit
-    size_t max_sequence;   // positions per sequence, default 1024
-    double greedy_share;   // of answers, default 0.5; the rest sampled
-    float temperature;     // of sampled answers, default 0.7
+    const char *cache;    // directory of the feature cache, created if absent
+    uint64_t tokens;      // assistant tokens wanted, default 200000
+    uint64_t seed;        // default 1
+    uint64_t cache_limit; // bytes of hidden states kept, the rest is recomputed; 0 = no limit
+    size_t max_sequence;  // positions per sequence, default 1024
+    double greedy_share;  // of answers, default 0.5; the rest sampled
+    float temperature;    // of sampled answers, default 0.7
+    const gorgon_synth_text *data; // [n_data] borrowed, each is used once; default none
+    size_t n_data;
+    double data_share;     // of the conversations, while there is data; default 0.5
     const char *text_path; // also write the conversations as JSONL here, NULL = no
     size_t threads;        // 0 = all processors
     const char *cpu_level; // NULL = best
