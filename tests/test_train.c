@@ -530,6 +530,42 @@ Test(train, recurrent_heads)
     unlink(state);
 }
 
+// What is said beforehand is what the heads file then holds.
+Test(train, parameters_of_every_architecture)
+{
+    char out[128];
+    make_cache(true, true);
+    for (const char *const *name = gorgon_train_architectures(); *name; name++) {
+        gorgon_train_options options = options_for("a.gguf", out);
+        options.architecture = *name;
+        options.n_blocks = 2;
+        options.epochs = 0.1;
+        train(engine, &options);
+        gorgon_heads *heads;
+        gorgon_head_set_info info;
+        cr_assert_eq(gorgon_heads_open(out, &heads, NULL), GORGON_OK);
+        cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+        cr_assert_eq(info.n_parameters, gorgon_train_parameters(model, &options), "%s", *name);
+        gorgon_heads_free(heads);
+        options.architecture = "oracle";
+        cr_assert_eq(gorgon_train_parameters(model, &options), 0);
+    }
+}
+
+Test(train, a_cache_is_described)
+{
+    gorgon_cache_info info;
+    cr_assert_eq(gorgon_cache_describe(model, cache_path, &info, NULL), GORGON_OK);
+    cr_assert(info.tokens == 0 && !info.complete);
+    make_cache(true, false);
+    cr_assert_eq(gorgon_cache_describe(model, cache_path, &info, NULL), GORGON_OK);
+    cr_assert(info.tokens > 0 && !info.complete);
+    cr_assert_eq(gg_cache_remove(cache_path, NULL), GORGON_OK);
+    make_cache(true, true);
+    cr_assert_eq(gorgon_cache_describe(model, cache_path, &info, NULL), GORGON_OK);
+    cr_assert(info.complete && info.sequences == SEQUENCES && info.bytes > info.tokens);
+}
+
 Test(train, recurrent_refusals)
 {
     char out[128];
