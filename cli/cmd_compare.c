@@ -14,7 +14,6 @@ static void init_flags(compare *c)
     gorgon_train_options_init(&c->train);
     c->common.tokens = 64;
     c->prompts_path = "bench/prompts.jsonl";
-    c->tokens = 200000;
     c->seed = 1;
     c->seeds = 1;
     c->limit = 2;
@@ -28,11 +27,12 @@ static void add_plan_flags(cli_spec *spec, compare *c)
                    "medusa,recurrent:blocks=2:heads=5 (keys heads, blocks, vocab; default: all)");
     cli_add_string(spec, "out", 'o', &c->out, "DIR",
                    "directory for compare.html, compare.json and all that is made on the way");
-    cli_add_string(
-        spec, "cache", 0, &c->cache, "DIR",
-        "feature cache that all share, used as it is if complete (default: cache in -o)");
-    cli_add(spec, (cli_option){"tokens", 0, CLI_U64, &c->tokens, 1, 1e12, "N",
-                               "answer tokens to write if there is no cache (default 200k)"});
+    cli_add_string(spec, "cache", 0, &c->cache, "DIR",
+                   "feature cache that all share, made if need be (default: cache in -o)");
+    cli_add(spec,
+            (cli_option){
+                "tokens", 0, CLI_U64, &c->tokens, 1, 1e12, "N",
+                "answer tokens that the cache has at least (default: what is there, else 200k)"});
     cli_add_u64(spec, "seed", &c->seed, 0, 1.8e19, "seed of the text, first of training");
     cli_add_size(spec, "seeds", 0, &c->seeds, 1, 100, "trainings per architecture (default 1)");
 }

@@ -28,6 +28,13 @@ double compare_number(const json_t *root, const char *keys)
     return json_number_value(compare_at(root, keys));
 }
 
+// Names from outside: as far as they are UTF-8.
+static json_t *text_json(const char *text)
+{
+    json_t *out = json_stringn(text, gorgon_utf8_complete(text, strlen(text)));
+    return out ? out : json_string("?");
+}
+
 // What a heads file says as JSON; null if it says nothing.
 static json_t *embedded(const char *text)
 {
@@ -49,8 +56,8 @@ json_t *compare_describe_heads(uint64_t seed, const char *directory, json_t *tra
             cli_fail(&err);
         else
             out = json_pack(
-                "{s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:O,s:O,s:O?,s:O?,s:O?}", "seed",
-                (json_int_t)seed, "heads", path, "kind", info.kind, "n_heads",
+                "{s:I,s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:O,s:O,s:O?,s:O?,s:O?}", "seed",
+                (json_int_t)seed, "heads", text_json(path), "kind", info.kind, "n_heads",
                 (json_int_t)info.n_heads, "n_blocks", (json_int_t)info.n_blocks, "draft_vocab",
                 (json_int_t)info.n_draft, "parameters", (json_int_t)info.n_parameters, "file_bytes",
                 (json_int_t)gorgon_heads_file_bytes(heads), "training",
@@ -59,6 +66,8 @@ json_t *compare_describe_heads(uint64_t seed, const char *directory, json_t *tra
                 "machine", json_object_get(evaluated, "machine"), "commit",
                 json_object_get(evaluated, "commit"));
     }
+    if (heads && !out && !err.message[0])
+        cli_complain("out of memory");
     gorgon_heads_free(heads);
     json_decref(trained);
     json_decref(calibrated);
@@ -152,11 +161,6 @@ static json_t *summary(const json_t *contestants, bool *all_same)
             json_array_append_new(out, summary_row(contestant, (int)mix, all_same));
     }
     return out;
-}
-
-static json_t *text_json(const char *text)
-{
-    return json_stringn(text, gorgon_utf8_complete(text, strlen(text)));
 }
 
 static json_t *model_json(const compare *c)

@@ -108,11 +108,11 @@ bool compare_make_cache(compare *c)
 {
     gorgon_error err = {0};
     gorgon_status status = gorgon_cache_describe(c->session.model, c->cache, &c->cache_info, &err);
-    if (status == GORGON_OK && !c->cache_info.complete) {
+    if (status == GORGON_OK && (!c->cache_info.complete || c->tokens > c->cache_info.tokens)) {
         gorgon_synth_options options;
         gorgon_synth_options_init(&options);
         options.cache = c->cache;
-        options.tokens = c->tokens;
+        options.tokens = c->tokens > 0 ? c->tokens : options.tokens;
         options.seed = c->seed;
         options.threads = c->common.threads;
         options.cpu_level = cli_environment_cpu();
