@@ -33,7 +33,7 @@ static void add_plan_flags(cli_spec *spec, compare *c)
             (cli_option){
                 "tokens", 0, CLI_U64, &c->tokens, 1, 1e12, "N",
                 "answer tokens that the cache has at least (default: what is there, else 200k)"});
-    cli_add_u64(spec, "seed", &c->seed, 0, 1.8e19, "seed of the text, first of training");
+    cli_add_u64(spec, "seed", &c->seed, 0, 9e18, "seed of the text, first of training");
     cli_add_size(spec, "seeds", 0, &c->seeds, 1, 100, "trainings per architecture (default 1)");
 }
 
@@ -45,8 +45,10 @@ static void add_budget_flags(cli_spec *spec, compare *c)
                    "budget in time instead: minutes of training for each");
     cli_add_u64(spec, "params", &c->parameters, 1, 1e12,
                 "most parameters of each: as many blocks as fit, else fewer heads");
-    cli_add_size(spec, "n-heads", 0, &c->train.n_heads, 1, 16, "depths (default 4)");
-    cli_add_size(spec, "blocks", 0, &c->train.n_blocks, 1, 8, "residual blocks (default 1)");
+    cli_add_size(spec, "n-heads", 0, &c->train.n_heads, 1, 16,
+                 "depths (default: as of `gorgon train`)");
+    cli_add_size(spec, "blocks", 0, &c->train.n_blocks, 1, 8,
+                 "residual blocks (default: likewise)");
     cli_add_size(spec, "draft-vocab", 0, &c->train.draft_vocab, 0, 1 << 20,
                  "most frequent ids that heads propose, 0 = all (default 4096)");
     cli_add_size(spec, "step-batch", 0, &c->train.batch, 1, 1 << 16,
@@ -152,7 +154,7 @@ static bool open_output(const compare *c)
 // Everything that can be wrong is found here, before the long part.
 static bool prepare(compare *c)
 {
-    bool good = cli_open_model(&c->session, &c->common, c->model_path) && compare_fit_budget(c);
+    bool good = cli_open_model(&c->session, &c->common, c->model_path) && compare_fit_shapes(c);
     bool chat = good && gorgon_tokenizer_has_chat(gorgon_model_tokenizer(c->session.model));
     good = good &&
            cli_prompts_read(c->prompts_path, c->session.model, &c->common, chat && !c->raw,

@@ -57,7 +57,8 @@ bool compare_path(char path[COMPARE_PATH], const char *format, ...) CLI_PRINTF(2
 // --- compare_plan.c: what is to be compared ---
 // Reads --archs, each with the shape that flags and budget give it.
 bool compare_read_architectures(compare *c);
-bool compare_fit_budget(compare *c); // --params; needs the model
+// Refuses shapes that training would refuse, and fits them to --params; needs the model.
+bool compare_fit_shapes(compare *c);
 // The lists of untrained proposers: those asked for, or each that can run here and all together.
 bool compare_read_lists(compare *c);
 

@@ -6,7 +6,7 @@
 
 #include "compare.h"
 
-enum { MOST_BLOCKS = 8 };
+enum { MOST_HEADS = 16, MOST_BLOCKS = 8 };
 
 bool compare_path(char path[COMPARE_PATH], const char *format, ...)
 {
@@ -40,7 +40,7 @@ static bool set_shape(const compare *c, const char *text, compare_architecture *
     const struct {
         const char *key;
         size_t *value, least, most;
-    } keys[] = {{"heads", &a->train.n_heads, 1, 16},
+    } keys[] = {{"heads", &a->train.n_heads, 1, MOST_HEADS},
                 {"blocks", &a->train.n_blocks, 1, MOST_BLOCKS},
                 {"vocab", &a->train.draft_vocab, 0, 1 << 20}};
     const char *equals = strchr(text, '=');
@@ -123,32 +123,53 @@ bool compare_read_architectures(compare *c)
     }
 }
 
-// The most blocks that fit into the budget; if not even one fits, the most depths.
-static bool fit(const compare *c, compare_architecture *a)
+typedef struct fitting {
+    uint64_t most, best, least; // parameters: allowed; of the best shape, 0 = none; ever seen
+    size_t n_heads, n_blocks;   // of the best
+} fitting;
+
+static void consider(const compare *c, const gorgon_train_options *options, fitting *f)
 {
-    uint64_t before = 0, count = 0;
-    size_t best = 0;
-    for (size_t blocks = 1; blocks <= MOST_BLOCKS; blocks++, before = count) {
-        a->train.n_blocks = blocks;
-        count = gorgon_train_parameters(c->session.model, &a->train);
-        // Where blocks cost nothing there are none.
-        best = count <= c->parameters && count > before ? blocks : best;
-    }
-    a->train.n_blocks = best > 0 ? best : 1;
-    while (best == 0 && a->train.n_heads > 1) {
-        a->train.n_heads--;
-        best = gorgon_train_parameters(c->session.model, &a->train) <= c->parameters;
-    }
-    return best > 0 ||
-           cli_complain("compare: %s has %llu parameters at least, --params is %llu", a->name,
-                        (unsigned long long)gorgon_train_parameters(c->session.model, &a->train),
-                        (unsigned long long)c->parameters);
+    uint64_t count;
+    if (gorgon_train_parameters(c->session.model, options, &count, NULL) != GORGON_OK)
+        return;
+    f->least = f->least == 0 || count < f->least ? count : f->least;
+    if (count > f->most || count <= f->best)
+        return;
+    f->best = count;
+    f->n_heads = options->n_heads;
+    f->n_blocks = options->n_blocks;
 }
 
-bool compare_fit_budget(compare *c)
+// The most blocks that fit into the budget; where none fit, the most depths with which some do.
+static bool fit(const compare *c, compare_architecture *a)
 {
-    for (size_t i = 0; i < c->n_architectures && c->parameters > 0; i++) {
-        if (!fit(c, &c->architecture[i]))
+    fitting f = {.most = c->parameters};
+    gorgon_train_options options = a->train;
+    size_t heads = options.n_heads > 0 ? options.n_heads : MOST_HEADS;
+    for (; heads > 0 && f.best == 0; options.n_heads = --heads) {
+        options.n_blocks = a->train.n_blocks;
+        consider(c, &options, &f);
+        for (options.n_blocks = 1; options.n_blocks <= MOST_BLOCKS; options.n_blocks++)
+            consider(c, &options, &f);
+    }
+    if (f.best == 0)
+        return cli_complain("compare: --params got %llu, but %s has at least %llu parameters",
+                            (unsigned long long)f.most, a->name, (unsigned long long)f.least);
+    a->train.n_heads = f.n_heads;
+    a->train.n_blocks = f.n_blocks;
+    return true;
+}
+
+bool compare_fit_shapes(compare *c)
+{
+    gorgon_error err = {0};
+    uint64_t count;
+    for (size_t i = 0; i < c->n_architectures; i++) {
+        compare_architecture *a = &c->architecture[i];
+        if (gorgon_train_parameters(c->session.model, &a->train, &count, &err) != GORGON_OK)
+            return cli_fail(&err);
+        if (c->parameters > 0 && !fit(c, a))
             return false;
     }
     return true;

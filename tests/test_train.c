@@ -545,10 +545,16 @@ Test(train, parameters_of_every_architecture)
         gorgon_head_set_info info;
         cr_assert_eq(gorgon_heads_open(out, &heads, NULL), GORGON_OK);
         cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
-        cr_assert_eq(info.n_parameters, gorgon_train_parameters(model, &options), "%s", *name);
+        uint64_t count;
+        gorgon_error err = {0};
+        cr_assert_eq(gorgon_train_parameters(model, &options, &count, &err), GORGON_OK);
+        cr_assert_eq(info.n_parameters, count, "%s", *name);
         gorgon_heads_free(heads);
+        options.n_blocks = 99;
+        cr_assert_eq(gorgon_train_parameters(model, &options, &count, &err), GORGON_ERROR_ARGUMENT);
+        cr_assert(strstr(err.message, "99"), "%s", err.message);
         options.architecture = "oracle";
-        cr_assert_eq(gorgon_train_parameters(model, &options), 0);
+        cr_assert_eq(gorgon_train_parameters(model, &options, &count, &err), GORGON_ERROR_ARGUMENT);
     }
 }
 

@@ -1,6 +1,8 @@
 // The architectures that can be trained, and how many parameters they come to.
 #include <string.h>
 
+#include "core/error.h"
+#include "core/limits.h"
 #include "core/model.h"
 #include "gorgon/trainers.h"
 #include "trainers/medusa.h"
@@ -21,14 +23,27 @@ static bool known(const char *name)
     return false;
 }
 
-uint64_t gorgon_train_parameters(const gorgon_model *model, const gorgon_train_options *options)
+gorgon_status gorgon_train_parameters(const gorgon_model *model,
+                                      const gorgon_train_options *options, uint64_t *count,
+                                      gorgon_error *err)
 {
-    if (!known(options->architecture))
-        return 0;
-    gg_medusa_shape shape = {.n_heads = options->n_heads,
-                             .n_blocks = options->n_blocks,
+    const gorgon_train_options *o = options;
+    *count = 0;
+    if (!known(o->architecture))
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "training: unknown architecture '%.40s'",
+                       o->architecture ? o->architecture : "");
+    bool recurrent = strcmp(o->architecture, "recurrent") == 0;
+    if (o->n_heads < 1 || o->n_heads > GG_MAX_DRAFT_HEADS || o->n_blocks < 1 ||
+        o->n_blocks > GG_MAX_HEAD_BLOCKS || (recurrent && !o->root_embedding))
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "training: %s with %zu heads of %zu blocks, expected 1 to %d of 1 to %d%s",
+                       o->architecture, o->n_heads, o->n_blocks, GG_MAX_DRAFT_HEADS,
+                       GG_MAX_HEAD_BLOCKS, recurrent ? ", root_embedding on" : "");
+    gg_medusa_shape shape = {.n_heads = o->n_heads,
+                             .n_blocks = o->n_blocks,
                              .d = gg_model_geometry(model)->d_model,
-                             .root_embedding = options->root_embedding,
-                             .recurrent = strcmp(options->architecture, "recurrent") == 0};
-    return gg_medusa_layout_of(&shape).n;
+                             .root_embedding = o->root_embedding,
+                             .recurrent = recurrent};
+    *count = gg_medusa_layout_of(&shape).n;
+    return GORGON_OK;
 }

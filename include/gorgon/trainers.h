@@ -83,8 +83,11 @@ gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *op
 
 // Names that the option `architecture` takes, ended by NULL.
 const char *const *gorgon_train_architectures(void);
-// How many numbers training would fit with these options; 0 for an unknown architecture.
-uint64_t gorgon_train_parameters(const gorgon_model *model, const gorgon_train_options *options);
+// How many numbers training would fit with these options; cache, out and state are not looked at.
+// Error ARGUMENT: an unknown architecture, or a shape that it cannot have.
+gorgon_status gorgon_train_parameters(const gorgon_model *model,
+                                      const gorgon_train_options *options, uint64_t *count,
+                                      gorgon_error *err);
 
 typedef struct gorgon_calibrate_options {
     const char *cache; // its held-out sequences are used
