@@ -82,7 +82,7 @@ static bool time_passes(cli_session *s, const gorgon_row *rows, bench_result *r)
             return true;
     }
     for (size_t i = 0; i < r->n_costs; i++)
-        r->costs[i].ms = bench_median(ms[i], REPEATS);
+        r->costs[i].ms = pairs_median(ms[i], REPEATS);
     return true;
 }
 

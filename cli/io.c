@@ -236,7 +236,7 @@ bool cli_progress(void *context, const gorgon_progress *p)
     (void)context;
     static double last, began; // of the current display only
     static uint64_t last_done;
-    static char shown[32];
+    static char shown[128];
     bool terminal = isatty(STDERR_FILENO) != 0;
     double now = cli_seconds();
     if (strcmp(shown, p->stage) != 0) {

@@ -19,6 +19,7 @@ static const struct {
     {"attach", cmd_attach, "make heads for a checkpoint: synth, train, calibrate"},
     {"synth", cmd_synth, "let the model write its training text"},
     {"train", cmd_train, "train heads on a feature cache"},
+    {"compare", cmd_compare, "architectures on one text under one budget: a page and its JSON"},
     {"calibrate", cmd_calibrate, "fit acceptance probabilities of heads and proposers"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

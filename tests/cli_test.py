@@ -19,7 +19,7 @@ GORGON, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 MODEL = os.path.join(SOURCE, "models", "tiny", "tiny.gguf")
 HEADS = os.path.join(SOURCE, "models", "tiny", "heads.gguf")
 COMMANDS = ["info", "run", "batch", "eval", "tokenize", "bench", "attach", "synth", "train",
-            "calibrate"]
+            "calibrate", "compare"]
 RESULT_KEYS = {"text", "ids", "prompt_tokens", "tokens", "passes", "tokens_per_pass", "prefill_s",
                "decode_s", "tokens_per_s", "draft_s", "verify_s", "rule", "tree", "threads",
                "cpu_level", "stop"}

@@ -188,10 +188,42 @@ Test(step, telemetry_adds_up)
     cr_assert_eq(accepted, other.n_ids - 1 - other.passes);
     cr_assert_gt(offered, accepted);
     cr_assert(t[0].expected > 0.0 && t[0].expected < (double)offered);
+    cr_assert_eq(t[0].won, accepted); // it was alone
+    uint64_t suggested = 0, came_true = 0;
+    for (size_t i = 0; i < GORGON_TELEMETRY_BUCKETS; i++) {
+        double edges = (double)t[0].suggested[i];
+        cr_assert_geq(t[0].predicted[i], 0.1 * (double)i * edges - 1e-4);
+        cr_assert_leq(t[0].predicted[i], 0.1 * (double)(i + 1) * edges + 1e-4);
+        suggested += t[0].suggested[i];
+        came_true += t[0].came_true[i];
+    }
+    cr_assert(suggested >= offered && came_true >= accepted);
     gorgon_decoder_reset_telemetry(r.decoder);
     gorgon_decoder_telemetry(r.decoder, t, 2);
     cr_assert(t[0].offered[0][0] == 0 && strcmp(t[0].proposer, "lookup") == 0);
     gorgon_free(ids);
+    rig_free(&r);
+    gorgon_model_free(model);
+}
+
+Test(step, every_accepted_node_has_one_winner)
+{
+    gorgon_model *model = open_tiny();
+    const setup s = {.propose = "recycling,lookup", .tree = "16"};
+    rig r = rig_create(model, &s);
+    uint64_t gained = 0;
+    for (size_t i = 0; i < 2; i++) {
+        size_t n;
+        gorgon_token *ids = encode(model, prompts[i], &n);
+        gorgon_request q = request_of(ids, n, 73, 0.0f);
+        run_one(&r, &q, &other);
+        gained += other.n_ids - 1 - other.passes;
+        gorgon_free(ids);
+    }
+    gorgon_telemetry t[2];
+    cr_assert_eq(gorgon_decoder_telemetry(r.decoder, t, 2), 2);
+    cr_assert(t[0].won > 0 && t[1].won > 0);
+    cr_assert_eq(t[0].won + t[1].won, gained);
     rig_free(&r);
     gorgon_model_free(model);
 }

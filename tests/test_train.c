@@ -328,3 +328,45 @@ Test(train, other_shapes)
         cr_assert(top_1(info.accuracy_json, k) > 0.9, "%s", info.accuracy_json);
     gorgon_heads_free(heads);
 }
+
+// What is said beforehand is what the heads file then holds.
+Test(train, parameters_of_every_architecture)
+{
+    char out[128];
+    make_cache(true, true);
+    for (const char *const *name = gorgon_train_architectures(); *name; name++) {
+        gorgon_train_options options = options_for("a.gguf", out);
+        options.architecture = *name;
+        options.n_heads = options.n_blocks = 0; // the architecture's own
+        options.epochs = 0.1;
+        train(engine, &options);
+        gorgon_heads *heads;
+        gorgon_head_set_info info;
+        cr_assert_eq(gorgon_heads_open(out, &heads, NULL), GORGON_OK);
+        cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+        uint64_t count;
+        gorgon_error err = {0};
+        cr_assert_eq(gorgon_train_parameters(model, &options, &count, &err), GORGON_OK);
+        cr_assert_eq(info.n_parameters, count, "%s", *name);
+        gorgon_heads_free(heads);
+        options.n_blocks = 99;
+        cr_assert_eq(gorgon_train_parameters(model, &options, &count, &err), GORGON_ERROR_ARGUMENT);
+        cr_assert(strstr(err.message, "99"), "%s", err.message);
+        options.architecture = "oracle";
+        cr_assert_eq(gorgon_train_parameters(model, &options, &count, &err), GORGON_ERROR_ARGUMENT);
+    }
+}
+
+Test(train, a_cache_is_described)
+{
+    gorgon_cache_info info;
+    cr_assert_eq(gorgon_cache_describe(model, cache_path, &info, NULL), GORGON_OK);
+    cr_assert(info.tokens == 0 && !info.complete);
+    make_cache(true, false);
+    cr_assert_eq(gorgon_cache_describe(model, cache_path, &info, NULL), GORGON_OK);
+    cr_assert(info.tokens > 0 && !info.complete);
+    cr_assert_eq(gg_cache_remove(cache_path, NULL), GORGON_OK);
+    make_cache(true, true);
+    cr_assert_eq(gorgon_cache_describe(model, cache_path, &info, NULL), GORGON_OK);
+    cr_assert(info.complete && info.sequences == SEQUENCES && info.bytes > info.tokens);
+}

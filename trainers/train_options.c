@@ -155,3 +155,21 @@ gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_mo
                          wanted->cache ? "heads file to write" : "feature cache");
     return status == GORGON_OK ? find_type(wanted, shape, &plan->weight_type, err) : status;
 }
+
+gorgon_status gorgon_train_parameters(const gorgon_model *model,
+                                      const gorgon_train_options *options, uint64_t *count,
+                                      gorgon_error *err)
+{
+    gorgon_train_options wanted = *options;
+    gg_train_plan plan;
+    gg_head_layout layout;
+    *count = 0;
+    wanted.cache = wanted.out = "";
+    gorgon_status status =
+        gg_train_plan_make(&wanted, gg_model_geometry(model)->d_model, &plan, err);
+    if (status != GORGON_OK)
+        return status;
+    gg_head_layout_of(&plan.shape, &layout);
+    *count = layout.n;
+    return GORGON_OK;
+}

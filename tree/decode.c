@@ -393,14 +393,25 @@ static void conclude(gorgon_decoder *d, gg_slot *slot, step_account *step, gorgo
                                s->n_tokens, why.message);
 }
 
+static void count_prediction(gorgon_telemetry *t, float p, bool accepted)
+{
+    float tenths = p * (float)GORGON_TELEMETRY_BUCKETS;
+    size_t bucket =
+        tenths < (float)GORGON_TELEMETRY_BUCKETS ? (size_t)tenths : GORGON_TELEMETRY_BUCKETS - 1;
+    t->suggested[bucket]++;
+    t->came_true[bucket] += accepted;
+    t->predicted[bucket] += (double)p;
+}
+
 static void judge(gorgon_decoder *d, const gg_slot *slot, const gg_candidate *c, size_t proposer,
                   bool accepted)
 {
+    gorgon_telemetry *t = &d->telemetry[proposer];
     const gg_opinion *o = &d->grower.opinions[c->opinions + proposer];
     size_t depth = (size_t)slot->tree.depth[c->parent] + 1;
     gg_online_observe(&d->grower.online[proposer], depth, o->calibrated, accepted);
+    count_prediction(t, o->corrected, accepted);
     if (c->node != GG_NO_NODE) {
-        gorgon_telemetry *t = &d->telemetry[proposer];
         size_t row = depth <= GORGON_TELEMETRY_DEPTH ? depth - 1 : GORGON_TELEMETRY_DEPTH - 1;
         size_t column = o->rank < GORGON_TELEMETRY_RANK ? o->rank : GORGON_TELEMETRY_RANK - 1;
         t->offered[row][column]++;
@@ -417,6 +428,20 @@ static void judge(gorgon_decoder *d, const gg_slot *slot, const gg_candidate *c,
                                    .accepted = accepted};
         d->tap(d->tap_context, &outcome);
     }
+}
+
+// An accepted node counts for the proposer that was surest of it.
+static void name_winner(gorgon_decoder *d, const gg_candidate *c)
+{
+    size_t winner = d->n_proposers;
+    for (size_t p = 0; p < d->n_proposers; p++) {
+        const gg_opinion *o = &d->grower.opinions[c->opinions + p];
+        if ((c->proposers & UINT32_C(1) << p) &&
+            (winner == d->n_proposers ||
+             o->corrected > d->grower.opinions[c->opinions + winner].corrected))
+            winner = p;
+    }
+    d->telemetry[winner].won++;
 }
 
 // Compares every suggested edge whose parent was accepted with the target's token, whether or not
@@ -437,6 +462,8 @@ static void learn_edges(gorgon_decoder *d)
             if (c->proposers & UINT32_C(1) << p)
                 judge(d, slot, c, p, accepted);
         }
+        if (accepted && c->node != GG_NO_NODE)
+            name_winner(d, c);
         if (c->proposers & (c->proposers - 1))
             gg_online_observe(&d->grower.online[GG_MAX_PROPOSERS], i + 1, c->merged, accepted);
     }

@@ -99,7 +99,7 @@ void *gorgon_stream_context(const gorgon_stream *stream); // of its request
 void gorgon_stream_free(gorgon_stream *stream);           // NULL is legal; cancels if unfinished
 
 // Acceptance telemetry since creation or reset: per proposer, by depth and rank.
-enum { GORGON_TELEMETRY_DEPTH = 16, GORGON_TELEMETRY_RANK = 10 };
+enum { GORGON_TELEMETRY_DEPTH = 16, GORGON_TELEMETRY_RANK = 10, GORGON_TELEMETRY_BUCKETS = 10 };
 typedef struct gorgon_telemetry {
     const char *proposer;
     uint64_t offered[GORGON_TELEMETRY_DEPTH]
@@ -107,6 +107,14 @@ typedef struct gorgon_telemetry {
     uint64_t accepted[GORGON_TELEMETRY_DEPTH]
                      [GORGON_TELEMETRY_RANK]; // of those, the target's token
     double expected;                          // sum of their probabilities
+    // Accepted nodes that it gave the highest probability of all proposers that named them (ties:
+    // the one listed first): over the proposers they add up to the accepted nodes.
+    uint64_t won;
+    // How far its probabilities come true: every edge that it suggested below an accepted parent,
+    // in the tree or not, by tenths of the probability that growth gave it.
+    uint64_t suggested[GORGON_TELEMETRY_BUCKETS];
+    uint64_t came_true[GORGON_TELEMETRY_BUCKETS];
+    double predicted[GORGON_TELEMETRY_BUCKETS]; // sums of these probabilities
 } gorgon_telemetry;
 size_t gorgon_decoder_telemetry(const gorgon_decoder *decoder, gorgon_telemetry *out,
                                 size_t capacity); // returns how many proposers there are

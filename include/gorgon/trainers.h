@@ -54,6 +54,18 @@ void gorgon_synth_options_init(gorgon_synth_options *options);
 gorgon_status gorgon_synth(const gorgon_model *model, const gorgon_synth_options *options,
                            gorgon_error *err);
 
+// What a feature cache holds.
+typedef struct gorgon_cache_info {
+    uint64_t tokens; // written by the model, each with its hidden state
+    uint64_t sequences, bytes;
+    uint64_t seed, options_hash; // that its text came from
+    bool complete;
+} gorgon_cache_info;
+// A directory that is absent or holds no cache yet is described by zeros. Errors: MISMATCH (made
+// with another model), FORMAT, IO, MEMORY.
+gorgon_status gorgon_cache_describe(const gorgon_model *model, const char *directory,
+                                    gorgon_cache_info *info, gorgon_error *err);
+
 typedef struct gorgon_train_options {
     const char *cache;        // feature cache made by gorgon_synth
     const char *out;          // heads file to write
@@ -89,6 +101,12 @@ const char *const *gorgon_train_architectures(void);
 // Error ARGUMENT names the option, what it is and what was expected.
 gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *options,
                            gorgon_error *err);
+
+// How many numbers training would fit with these options; cache, out and state are not looked at.
+// Error ARGUMENT: an unknown architecture, or a shape that it cannot have.
+gorgon_status gorgon_train_parameters(const gorgon_model *model,
+                                      const gorgon_train_options *options, uint64_t *count,
+                                      gorgon_error *err);
 
 typedef struct gorgon_calibrate_options {
     const char *cache; // its held-out sequences are used
