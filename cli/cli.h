@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "args.h"
+#include "gorgon/datastore.h"
 #include "gorgon/decode.h"
 #include "gorgon/engine.h"
 #include "gorgon/heads.h"
@@ -27,30 +28,33 @@ typedef struct cli_common {
     double temperature, top_p, min_p;
     size_t top_k;
     uint64_t seed;
-    const char *heads, *propose, *tree, *rule, *activations, *cost_cache;
+    const char *heads, *datastore, *propose, *tree, *rule, *activations, *cost_cache;
     cli_list stop;
     bool json, ignore_end;
 } cli_common;
 
 void cli_common_init(cli_common *common);
 void cli_add_engine_flags(cli_spec *spec, cli_common *common);   // -t --ctx --activations --json
-void cli_add_decode_flags(cli_spec *spec, cli_common *common);   // --heads --propose --tree --rule
+void cli_add_decode_flags(cli_spec *spec, cli_common *common);   // --heads --datastore --propose ..
 void cli_add_sampling_flags(cli_spec *spec, cli_common *common); // -n --temp ... --stop
 
-// A model with its engine, heads and decoder as the flags ask. Zero-initialise; cli_close frees.
+// A model with its engine, files to draft with and decoder as the flags ask. Zero-initialise;
+// cli_close frees.
 typedef struct cli_session {
     gorgon_model *model;
     gorgon_engine *engine;
     gorgon_heads *heads;
+    gorgon_datastore *datastore;
     gorgon_decoder *decoder;
 } cli_session;
 
 bool cli_open_model(cli_session *session, const cli_common *common, const char *path);
 bool cli_open_heads(cli_session *session, const cli_common *common);
+bool cli_open_drafting(cli_session *session, const cli_common *common); // heads and datastore
 // max_sequences streams at once, of at most `positions` each; 0 = the context.
 bool cli_open_engine(cli_session *session, const cli_common *common, size_t max_sequences,
                      size_t positions);
-// What the flags say; the session's heads are used.
+// What the flags say; the session's heads and datastore are used.
 gorgon_decoder_options cli_decoder_options(const cli_session *session, const cli_common *common);
 bool cli_open_decoder(cli_session *session, const cli_common *common, size_t max_streams);
 void cli_close(cli_session *session);
@@ -85,6 +89,9 @@ char *cli_read_file(const char *path, size_t *length);
 bool cli_ids_from_json(const cli_lines *lines, const json_t *array, size_t n_vocab,
                        gorgon_token **ids, size_t *n);
 json_t *cli_ids_to_json(const gorgon_token *ids, size_t n);
+// "messages" of the current line, an array of {role, content}: allocated with malloc, *n of them,
+// texts borrowed from the line. NULL after a message.
+gorgon_message *cli_messages_from_json(const cli_lines *lines, const json_t *line, size_t *n);
 enum { CLI_JSON_FORMAT = JSON_COMPACT | JSON_REAL_PRECISION(9) };
 // Prints one JSON line and frees it. False when stdout cannot be written.
 bool cli_print_json(json_t *object);
@@ -109,6 +116,8 @@ const char *cli_default_cost_cache(void);
 
 // What a heads file holds: sets, accuracy, training record; to stdout.
 bool cli_report_heads(const char *path, bool json);
+// What a datastore holds, checksums compared.
+bool cli_report_datastore(const char *path, bool json);
 
 // The subcommands; argv[0] is the command's name. Each returns an exit code.
 typedef int (*cli_command_fn)(int argc, char **argv);
@@ -118,6 +127,7 @@ int cmd_batch(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_index(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_train(int argc, char **argv);

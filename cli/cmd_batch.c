@@ -225,7 +225,7 @@ int cmd_batch(int argc, char **argv)
     cli_session session = {0};
     cli_prompts prompts = {0};
     int code = CLI_OK;
-    bool good = cli_open_model(&session, &common, path) && cli_open_heads(&session, &common) &&
+    bool good = cli_open_model(&session, &common, path) && cli_open_drafting(&session, &common) &&
                 cli_prompts_read(flags.prompts, session.model, &common, flags.chat, &prompts) &&
                 run_batch(&session, &common, &flags, &prompts, &code);
     cli_close(&session);

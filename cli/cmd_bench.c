@@ -66,7 +66,7 @@ static bool bench(bench_run *run, const cli_common *common, const char *path)
 {
     enum { MEASURED_ROWS = 64 };
     cli_session *s = run->session;
-    if (!cli_open_model(s, common, path) || !cli_open_heads(s, common) ||
+    if (!cli_open_model(s, common, path) || !cli_open_drafting(s, common) ||
         !open_prompts(run, common))
         return false;
     size_t positions = cli_prompts_positions(&run->prompts);

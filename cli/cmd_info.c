@@ -1,4 +1,4 @@
-// gorgon info: what checkpoints and heads files hold.
+// gorgon info: what checkpoints, heads files and datastores hold.
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,6 +185,36 @@ bool cli_report_heads(const char *path, bool json)
     return good;
 }
 
+bool cli_report_datastore(const char *path, bool json)
+{
+    gorgon_error err = {0};
+    gorgon_datastore *store = NULL;
+    if (gorgon_datastore_open(path, &store, &err) != GORGON_OK ||
+        gorgon_datastore_verify(store, &err) != GORGON_OK) {
+        gorgon_datastore_free(store);
+        return cli_fail(&err);
+    }
+    gorgon_datastore_info i;
+    gorgon_datastore_describe(store, &i);
+    bool good = true;
+    if (json) {
+        char vocabulary[17];
+        snprintf(vocabulary, sizeof vocabulary, "%016llx", (unsigned long long)i.vocabulary);
+        good = cli_print_json(
+            json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "kind", "datastore", "path", path,
+                      "vocabulary", vocabulary, "vocabulary_size", (json_int_t)i.n_vocab, "texts",
+                      (json_int_t)i.texts, "tokens", (json_int_t)i.tokens, "places",
+                      (json_int_t)i.places, "file_bytes", (json_int_t)i.file_bytes));
+    } else {
+        printf("%s: datastore, %llu tokens of %llu texts, %.2f MB, checksums right\n", path,
+               (unsigned long long)i.tokens, (unsigned long long)i.texts, mega(i.file_bytes));
+        printf("  for models with vocabulary %016llx of %u tokens\n",
+               (unsigned long long)i.vocabulary, (unsigned)i.n_vocab);
+    }
+    gorgon_datastore_free(store);
+    return good;
+}
+
 static bool info_model(const char *path, bool json, size_t threads)
 {
     gorgon_error err = {0};
@@ -230,7 +260,7 @@ int cmd_info(int argc, char **argv)
     const char *paths[16];
     cli_spec spec = {
         .command = "info",
-        .summary = "what a checkpoint or heads file holds, counted from its tensors",
+        .summary = "what a checkpoint, heads file or datastore holds, counted from its content",
         .positional = "FILE...",
         .min_positional = 1,
         .max_positional = 16,
@@ -243,8 +273,12 @@ int cmd_info(int argc, char **argv)
     if (parsed != CLI_PARSED)
         return parsed == CLI_PARSED_HELP ? CLI_OK : CLI_BAD;
     for (size_t i = 0; i < n && good; i++) {
-        bool heads = gorgon_heads_probe(paths[i]);
-        good = heads ? cli_report_heads(paths[i], json) : info_model(paths[i], json, threads);
+        if (gorgon_heads_probe(paths[i]))
+            good = cli_report_heads(paths[i], json);
+        else if (gorgon_datastore_probe(paths[i]))
+            good = cli_report_datastore(paths[i], json);
+        else
+            good = info_model(paths[i], json, threads);
     }
     return good ? CLI_OK : CLI_BAD;
 }

@@ -154,7 +154,7 @@ int cmd_run(int argc, char **argv)
     cli_session session = {0};
     FILE *trace = NULL;
     int code = CLI_OK;
-    bool good = cli_open_model(&session, &common, path) && cli_open_heads(&session, &common) &&
+    bool good = cli_open_model(&session, &common, path) && cli_open_drafting(&session, &common) &&
                 cli_open_engine(&session, &common, 1, 0) &&
                 cli_open_decoder(&session, &common, 1) && open_trace(&session, &flags, &trace) &&
                 run_prompt(&session, &common, &flags, &code);

@@ -57,36 +57,13 @@ static bool decode_line(const cli_lines *lines, const gorgon_tokenizer *tokenize
     return cli_print_json(out);
 }
 
-static gorgon_message *read_messages(const cli_lines *lines, const json_t *line, size_t *n)
-{
-    const json_t *array = json_object_get(line, "messages");
-    *n = json_array_size(array);
-    gorgon_message *messages = calloc(*n + 1, sizeof *messages);
-    if (!json_is_array(array) || !messages) {
-        cli_line_error(lines, "expected \"messages\": an array of {role, content}");
-        free(messages);
-        return NULL;
-    }
-    for (size_t i = 0; i < *n; i++) {
-        const json_t *m = json_array_get(array, i);
-        messages[i].role = json_string_value(json_object_get(m, "role"));
-        messages[i].content = json_string_value(json_object_get(m, "content"));
-        if (!messages[i].role || !messages[i].content) {
-            cli_line_error(lines, "message %zu: expected strings \"role\" and \"content\"", i);
-            free(messages);
-            return NULL;
-        }
-    }
-    return messages;
-}
-
 static bool chat_line(const cli_lines *lines, const gorgon_tokenizer *tokenizer, const json_t *line,
                       json_t *out)
 {
     gorgon_error err = {0};
     size_t n = 0;
     char *text = NULL;
-    gorgon_message *messages = read_messages(lines, line, &n);
+    gorgon_message *messages = cli_messages_from_json(lines, line, &n);
     if (!messages) {
         json_decref(out);
         return false;

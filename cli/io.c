@@ -154,6 +154,29 @@ json_t *cli_ids_to_json(const gorgon_token *ids, size_t n)
     return array;
 }
 
+gorgon_message *cli_messages_from_json(const cli_lines *lines, const json_t *line, size_t *n)
+{
+    const json_t *array = json_object_get(line, "messages");
+    *n = json_array_size(array);
+    gorgon_message *messages = calloc(*n + 1, sizeof *messages);
+    if (!json_is_array(array) || !messages) {
+        cli_line_error(lines, "expected \"messages\": an array of {role, content}");
+        free(messages);
+        return NULL;
+    }
+    for (size_t i = 0; i < *n; i++) {
+        const json_t *m = json_array_get(array, i);
+        messages[i].role = json_string_value(json_object_get(m, "role"));
+        messages[i].content = json_string_value(json_object_get(m, "content"));
+        if (!messages[i].role || !messages[i].content) {
+            cli_line_error(lines, "message %zu: expected strings \"role\" and \"content\"", i);
+            free(messages);
+            return NULL;
+        }
+    }
+    return messages;
+}
+
 bool cli_print_json(json_t *object)
 {
     bool good = json_dumpf(object, stdout, CLI_JSON_FORMAT) == 0 && putchar('\n') != EOF;

@@ -10,12 +10,13 @@ static const struct {
     cli_command_fn run;
     const char *summary;
 } commands[] = {
-    {"info", cmd_info, "what a checkpoint or heads file holds"},
+    {"info", cmd_info, "what a checkpoint, heads file or datastore holds"},
     {"run", cmd_run, "decode one prompt, streaming"},
     {"batch", cmd_batch, "decode many prompts, one JSON line each"},
     {"eval", cmd_eval, "logits, hidden states and perplexity as JSON"},
     {"tokenize", cmd_tokenize, "text to ids and back"},
     {"bench", cmd_bench, "plain against speculative decoding, paired in one run"},
+    {"index", cmd_index, "make a datastore of any text, to draft from"},
     {"attach", cmd_attach, "make heads for a checkpoint: synth, train, calibrate"},
     {"synth", cmd_synth, "let the model write its training text"},
     {"train", cmd_train, "train heads on a feature cache"},

@@ -31,8 +31,11 @@ void cli_add_decode_flags(cli_spec *spec, cli_common *c)
 {
     cli_add_string(spec, "heads", 0, &c->heads, "FILE", "heads file to draft with");
     cli_add_size(spec, "set", 0, &c->head_set, 0, 31, "which set of the heads file");
+    cli_add_string(spec, "datastore", 0, &c->datastore, "FILE",
+                   "text to draft from, made by `gorgon index`");
     cli_add_string(spec, "propose", 0, &c->propose, "A,B|all|none",
-                   "proposers (default: heads,lookup with heads, else lookup,recycling)");
+                   "proposers (default: heads,lookup with heads, else lookup,recycling; "
+                   "datastore if one is given)");
     cli_add_string(spec, "tree", 0, &c->tree, "T", "auto, off, a number of draft nodes, or a file");
     cli_add_string(spec, "rule", 0, &c->rule, "RULE", "verification rule: exact");
     cli_add_string(spec, "cost-cache", 0, &c->cost_cache, "FILE",
@@ -103,6 +106,21 @@ bool cli_open_heads(cli_session *session, const cli_common *common)
     return true;
 }
 
+static bool open_datastore(cli_session *session, const cli_common *common)
+{
+    gorgon_error err = {0};
+    if (!common->datastore)
+        return true;
+    return (gorgon_datastore_open(common->datastore, &session->datastore, &err) == GORGON_OK &&
+            gorgon_datastore_check(session->datastore, session->model, &err) == GORGON_OK) ||
+           cli_fail(&err);
+}
+
+bool cli_open_drafting(cli_session *session, const cli_common *common)
+{
+    return cli_open_heads(session, common) && open_datastore(session, common);
+}
+
 size_t cli_context(const gorgon_model *model, const cli_common *common)
 {
     gorgon_model_info info;
@@ -139,15 +157,21 @@ bool cli_open_engine(cli_session *session, const cli_common *common, size_t max_
     return true;
 }
 
+static const char *default_proposers(const cli_session *s)
+{
+    static const char *const names[2][2] = {{"lookup,recycling", "lookup,recycling,datastore"},
+                                            {"heads,lookup", "heads,lookup,datastore"}};
+    return names[s->heads != NULL][s->datastore != NULL];
+}
+
 gorgon_decoder_options cli_decoder_options(const cli_session *session, const cli_common *common)
 {
     gorgon_decoder_options options;
     gorgon_decoder_options_init(&options);
     options.heads = session->heads;
     options.head_set = common->head_set;
-    options.propose = common->propose  ? common->propose
-                      : session->heads ? "heads,lookup"
-                                       : "lookup,recycling";
+    options.datastore = session->datastore;
+    options.propose = common->propose ? common->propose : default_proposers(session);
     if (strcmp(options.propose, "none") == 0)
         options.propose = "";
     options.tree = common->tree;
@@ -171,5 +195,6 @@ void cli_close(cli_session *session)
     gorgon_decoder_free(session->decoder);
     gorgon_engine_free(session->engine);
     gorgon_heads_free(session->heads);
+    gorgon_datastore_free(session->datastore);
     gorgon_model_free(session->model);
 }

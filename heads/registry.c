@@ -9,19 +9,20 @@
 typedef gorgon_status (*constructor)(const gg_proposer_config *config, gg_proposer **out,
                                      gorgon_error *err);
 
-#define NAME(name, create)   name,
-#define CREATE(name, create) create,
+#define NAME(name, create, needs)   name,
+#define CREATE(name, create, needs) create,
+#define NEEDS(name, create, needs)  needs,
 static const char *const names[] = {GG_PROPOSERS(NAME) NULL};
 static const constructor constructors[] = {GG_PROPOSERS(CREATE) NULL};
+static const gg_needs needs_of[] = {GG_PROPOSERS(NEEDS) GG_NEEDS_NOTHING};
 #undef NAME
 #undef CREATE
+#undef NEEDS
 
 gorgon_status gg_heads_proposer(const gg_proposer_config *config, gg_proposer **out,
                                 gorgon_error *err)
 {
     gorgon_head_set_info info;
-    if (!config->heads)
-        return gg_fail(err, GORGON_ERROR_ARGUMENT, "proposer heads needs a heads file");
     gorgon_status status = gorgon_heads_describe(config->heads, config->set, &info, err);
     if (status != GORGON_OK)
         return status;
@@ -44,15 +45,40 @@ static gorgon_status fail_unknown(const char *name, gorgon_error *err)
                    name, list);
 }
 
+// The kind of file that a proposer needs and does not have; NULL if there is none.
+static const char *missing_file(size_t proposer, const gg_proposer_config *config)
+{
+    if (needs_of[proposer] == GG_NEEDS_HEADS && !config->heads)
+        return "heads";
+    if (needs_of[proposer] == GG_NEEDS_DATASTORE && !config->datastore)
+        return "datastore";
+    return NULL;
+}
+
+static size_t find(const char *name)
+{
+    size_t i = 0;
+    while (names[i] && strcmp(names[i], name) != 0)
+        i++;
+    return i;
+}
+
+bool gg_proposer_has_file(const char *name, const gg_proposer_config *config)
+{
+    return missing_file(find(name), config) == NULL;
+}
+
 gorgon_status gg_proposer_create(const char *name, const gg_proposer_config *config,
                                  gg_proposer **out, gorgon_error *err)
 {
+    const size_t i = find(name);
     *out = NULL;
-    for (size_t i = 0; names[i]; i++) {
-        if (strcmp(names[i], name) == 0)
-            return constructors[i](config, out, err);
-    }
-    return fail_unknown(name, err);
+    if (!names[i])
+        return fail_unknown(name, err);
+    const char *file = missing_file(i, config);
+    if (file)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT, "proposer %s needs a %s file", name, file);
+    return constructors[i](config, out, err);
 }
 
 void gg_proposer_free(gg_proposer *p)

@@ -14,12 +14,13 @@ import tempfile
 import time
 import unittest
 import xml.etree.ElementTree
+import zlib
 
 GORGON, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 MODEL = os.path.join(SOURCE, "models", "tiny", "tiny.gguf")
 HEADS = os.path.join(SOURCE, "models", "tiny", "heads.gguf")
-COMMANDS = ["info", "run", "batch", "eval", "tokenize", "bench", "attach", "synth", "train",
-            "calibrate", "compare"]
+COMMANDS = ["info", "run", "batch", "eval", "tokenize", "bench", "index", "attach", "synth",
+            "train", "calibrate", "compare"]
 RESULT_KEYS = {"text", "ids", "prompt_tokens", "tokens", "passes", "tokens_per_pass", "prefill_s",
                "decode_s", "tokens_per_s", "draft_s", "verify_s", "rule", "tree", "threads",
                "cpu_level", "stop"}
@@ -403,6 +404,108 @@ class Bench(Case):
         path = self.lines("in", [{"prompt": "Tell me of a bee."}])
         self.refused("bench", MODEL, "--prompts", path, "--plot", self.path("no/cost.svg"),
                      about="no/cost.svg")
+
+
+class Index(Case):
+    def build(self, *texts, **more):
+        return self.json("index", MODEL, "-o", self.path("store"), "--json", *texts, **more)
+
+    def check_untouched(self):
+        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith("store")], ["store"])
+        with open(self.path("store"), encoding="utf-8") as f:
+            self.assertEqual(f.read(), "old")
+
+    def test_formats(self):
+        plain = self.file("a.txt", "The bee is in the garden.")
+        table = self.lines("b.jsonl", [
+            {"text": "The cat", "prompt": "not this"}, {"prompt": "one two three"},
+            {"id": 3, "category": "qa", "turns": ["What is a bee?", "And a cat?"]},
+            {"messages": [{"role": "user", "content": "Hi"},
+                          {"role": "assistant", "content": "Hello there."}]}])
+        self.assertEqual(self.build(plain)["texts"], 1)
+        self.assertEqual(self.build(table)["texts"], 5)
+        both = self.build(plain, table)
+        self.assertEqual(both["kind"], "datastore")
+        self.assertEqual(both["texts"], 6)
+        self.assertEqual(both["places"], both["tokens"] - 6)
+        self.assertEqual(both, self.json("info", "--json", self.path("store")))
+        self.assertIn(b"datastore", self.call("info", self.path("store")).stdout)
+        raw = self.build("--format", "text", table)
+        self.assertEqual(raw["texts"], 1)
+        with open(table, "rb") as f:
+            piped = self.build("--format", "jsonl", "-", stdin=f.read())
+        self.assertEqual(piped["texts"], 5)
+
+    def test_long_plain_text_is_taken_in_pieces(self):
+        store = self.build(self.file("long.md", "one two three four\n" * 300000))
+        self.assertEqual(store["texts"], 2)
+        self.assertEqual(self.build(self.file("dense", "\u4e16" * 1500000))["texts"], 2)
+        done = self.call("index", MODEL, "-o", self.path("store"), "-n", "1000", "--json",
+                         self.path("long.md"))
+        self.assertEqual(json.loads(done.stdout)["tokens"], 1000)
+        self.assertIn(b"--tokens", done.stderr)
+
+    def test_bad_input_leaves_the_old_file(self):
+        self.file("store", "old")
+        absent = self.path("absent.txt")
+        good = self.file("good.txt", "The cat")
+        cases = [([absent], "absent.txt"), ([self.dir], "directory"),
+                 ([self.file("bad.txt", b"abc \xff")], "UTF-8"), ([self.file("e.txt", "")], "no text"),
+                 ([good, "--format", "pdf"], "pdf"), ([good, "-n", "1"], "--tokens"), ([], "missing")]
+        for line, about in [("nonsense", ":2: "), ("[]", ":2: "), ("{}", ":2: "),
+                            ('{"text":1}', "text"), ('{"turns":"a"}', "turns"),
+                            ('{"turns":[1]}', "turns"), ('{"messages":[{}]}', "message 0")]:
+            name = "bad%d.jsonl" % len(cases)
+            cases.append(([self.file(name, '{"text":"fine"}\n' + line + "\n")], about))
+        for args, about in cases:
+            self.refused("index", MODEL, "-o", self.path("store"), *args, about=about)
+            self.check_untouched()
+        self.refused("index", MODEL, good, about="-o")
+        self.refused("index", MODEL, good, "-o", self.path("no", "store"), about="no/store")
+
+    def test_an_interrupt_leaves_the_old_file(self):
+        self.file("store", "old")
+        process = subprocess.Popen([GORGON, "index", MODEL, "-o", self.path("store"), "--format",
+                                    "text", "-", "-"], env=self.env, stdin=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        process.stdin.write(b"on and on " * 1000)
+        process.stdin.flush()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=120)[1]
+        self.assertEqual(process.returncode, 130, text)
+        self.assertIn(b"interrupted", text)
+        self.check_untouched()
+
+    def test_same_bytes(self):
+        base = ["run", MODEL, "-p", "Once upon a time", "--chat", "-n", "60", "--ignore-end",
+                "--json"]
+        plain = self.json(*base, "--tree", "off")
+        self.build(self.file("own.txt", plain["text"]))
+        store = ["--datastore", self.path("store")]
+        for more in ([], ["--propose", "datastore"], ["--propose", "all"], ["--heads", HEADS]):
+            other = self.json(*base, *store, "--tree", "15", *more)
+            self.assertEqual(other["ids"], plain["ids"], more)
+            self.assertGreater(other["tokens_per_pass"], 3, more)
+        path = self.lines("in", [{"prompt": "Once upon a time"}])
+        bench = self.json("bench", MODEL, *store, "--prompts", path, "-n", "24", "--json")
+        self.assertIs(bench["same_output"], True)
+        self.assertIn("datastore", [a["proposer"] for a in bench["acceptance"]])
+        self.call("batch", MODEL, *store, "--prompts", path, "--out", self.path("out"))
+
+    def test_stores_that_are_none(self):
+        run = ["run", MODEL, "-p", "a", "--datastore"]
+        self.build(self.file("a.txt", "The bee is in the garden."))
+        with open(self.path("store"), "rb") as f:
+            data = f.read()
+        self.refused(*run, HEADS, about="heads.gguf")
+        self.refused(*run, self.path("absent"), about="absent")
+        self.refused(*run, self.file("cut", data[:-1]), about="cut")
+        self.refused("info", self.file("flip", data[:-1] + b"\xee"), about="checksum")
+        self.refused("run", MODEL, "-p", "a", "--propose", "datastore", about="datastore file")
+        header = data[:16] + b"another!" + data[24:124]
+        other = header + zlib.crc32(header).to_bytes(4, "little") + data[128:]
+        self.refused(*run, self.file("other", other), about="another tokenizer")
 
 
 # Training is the same work at every level; the scalar kernels would take minutes for it.

@@ -3,26 +3,37 @@
 //
 //   same_bytes MODEL HEADS|- PROMPTS.jsonl full|pairs|brief [N_PROMPTS] [N_TOKENS] [K/N] [LEVELS]
 //
+// The datastore is made of the prompts and of what plain decoding answers to them.
 // full: the whole product, prompts of at most 300 tokens; pairs: every pair of settings at least
 // once, all prompts; brief: pairs on few short prompts, for every ctest. K/N: every Nth setting
 // from the Kth on, to share the work out. LEVELS: a list such as avx2,amx (default: all that this
 // CPU has). Prompts are {"turns":[..]} lines, through the chat template. Exit 1 on a difference.
+#define _XOPEN_SOURCE 700 // mkstemp
+#include <assert.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/kernels.h"
 #include "gorgon/decode.h"
 
-enum { FACTORS = 5, MAX_VALUES = GG_LEVEL_COUNT, MAX_PROMPTS = 256, MAX_TOKENS = 512 };
+enum { FACTORS = 5, MAX_VALUES = 8, MAX_PROMPTS = 256, MAX_TOKENS = 512 };
+
+static_assert((int)GG_LEVEL_COUNT <= (int)MAX_VALUES, "more levels than values");
 
 typedef enum factor { PROPOSE, TREE, THREADS, LEVEL, TEMPERATURE } factor;
 
-static const char *const proposers[] = {"", "lookup,recycling", "heads", "heads,lookup",
-                                        "heads,lookup,recycling"};
-enum { N_PROPOSERS = sizeof proposers / sizeof proposers[0] };
+static const char *const proposers[] = {"",
+                                        "lookup,recycling",
+                                        "datastore",
+                                        "lookup,datastore",
+                                        "heads",
+                                        "heads,lookup",
+                                        "heads,lookup,recycling,datastore"};
+enum { N_PROPOSERS = sizeof proposers / sizeof proposers[0], N_WITHOUT_HEADS = 4 };
 static const char *const trees[] = {"4", "16", "64", "auto"};
 
 typedef struct setting {
@@ -39,6 +50,7 @@ typedef struct output {
 typedef struct check {
     gorgon_model *model;
     gorgon_heads *heads;
+    gorgon_datastore *datastore;
     gorgon_token *prompt[MAX_PROMPTS];
     size_t prompt_length[MAX_PROMPTS];
     size_t n_prompts, n_tokens;
@@ -81,6 +93,7 @@ static gorgon_decoder *open_decoder(const check *c, gorgon_engine *engine, const
     gorgon_decoder_options options;
     gorgon_decoder_options_init(&options);
     options.heads = c->heads;
+    options.datastore = c->datastore;
     options.propose = propose;
     options.tree = tree;
     options.record_logits = true;
@@ -149,6 +162,50 @@ static void make_expected(check *c)
     gorgon_engine_free(engine);
 }
 
+static gorgon_status add_prompt(const check *c, gorgon_datastore_builder *builder, size_t prompt,
+                                gorgon_error *err)
+{
+    char *text = NULL;
+    size_t length = 0;
+    const output *answer = &c->expected[0][prompt];
+    gorgon_status status =
+        gorgon_tokenizer_decode(gorgon_model_tokenizer(c->model), c->prompt[prompt],
+                                c->prompt_length[prompt], &text, &length, err);
+    if (status == GORGON_OK)
+        status = gorgon_datastore_builder_add(builder, text, length, true, err);
+    if (status == GORGON_OK)
+        status =
+            gorgon_datastore_builder_add(builder, answer->text, strlen(answer->text), true, err);
+    gorgon_free(text);
+    return status;
+}
+
+static void open_datastore(check *c)
+{
+    char path[] = "/tmp/gorgon-store-XXXXXX";
+    gorgon_error err = {0};
+    gorgon_datastore_options options;
+    gorgon_datastore_builder *builder = NULL;
+    gorgon_datastore_options_init(&options);
+    const int fd = mkstemp(path);
+    if (fd < 0) {
+        perror(path);
+        exit(2);
+    }
+    close(fd);
+    gorgon_status status = gorgon_datastore_builder_create(c->model, &options, &builder, &err);
+    for (size_t p = 0; p < c->n_prompts && status == GORGON_OK; p++)
+        status = add_prompt(c, builder, p, &err);
+    if (status == GORGON_OK)
+        status = gorgon_datastore_builder_write(builder, path, &err);
+    if (status == GORGON_OK)
+        status = gorgon_datastore_open(path, &c->datastore, &err);
+    gorgon_datastore_builder_free(builder);
+    unlink(path); // the mapping stays
+    if (status != GORGON_OK)
+        die(&err);
+}
+
 static void run_setting(check *c, const setting *s, size_t n_prompts)
 {
     if (c->n_settings++ % c->n_parts != c->part)
@@ -167,7 +224,7 @@ static void run_setting(check *c, const setting *s, size_t n_prompts)
         }
         free(got.text);
     }
-    printf("%-4s propose %-12s tree %-4s threads %zu %-7s T %.1f: %zu prompts, %.2f tokens per "
+    printf("%-4s propose %-32s tree %-4s threads %zu %-7s T %.1f: %zu prompts, %.2f tokens per "
            "pass\n",
            differing ? "FAIL" : "ok",
            proposers[s->value[PROPOSE]][0] ? proposers[s->value[PROPOSE]] : "(none)",
@@ -207,7 +264,7 @@ static setting setting_at(size_t index, const size_t counts[FACTORS])
 
 static void run_all(check *c, const char *mode)
 {
-    size_t counts[FACTORS] = {c->heads ? N_PROPOSERS : 2, 4, 2, c->n_levels, 2};
+    size_t counts[FACTORS] = {c->heads ? N_PROPOSERS : N_WITHOUT_HEADS, 4, 2, c->n_levels, 2};
     size_t total = counts[0] * counts[1] * counts[2] * counts[3] * counts[4];
     bool seen[FACTORS][FACTORS][MAX_VALUES][MAX_VALUES] = {{{{false}}}};
     for (size_t i = 0; strcmp(mode, "full") == 0 && i < total; i++) {
@@ -252,7 +309,7 @@ static void run_scalar(check *c)
     c->n_prompts = 1;
     make_expected(c);
     c->n_prompts = n_prompts;
-    setting scalar = {{c->heads ? 3 : 1, 1, 1, c->n_levels, 0}};
+    setting scalar = {{(c->heads ? N_PROPOSERS : N_WITHOUT_HEADS) - 1, 1, 1, c->n_levels, 0}};
     run_setting(c, &scalar, 1);
     scalar.value[TEMPERATURE] = 1;
     run_setting(c, &scalar, 1);
@@ -361,6 +418,7 @@ int main(int argc, char **argv)
     size_t limit = argc > 5 ? strtoul(argv[5], NULL, 10) : brief ? 3 : 0;
     read_prompts(&c, argv[3], limit, longest);
     make_expected(&c);
+    open_datastore(&c);
     run_all(&c, argv[4]);
     run_scalar(&c);
     printf("%zu texts compared, %zu differ\n", c.compared, c.differing);
@@ -368,6 +426,7 @@ int main(int argc, char **argv)
     for (size_t p = 0; p < c.n_prompts; p++)
         gorgon_free(c.prompt[p]);
     gorgon_heads_free(c.heads);
+    gorgon_datastore_free(c.datastore);
     gorgon_model_free(c.model);
     return c.differing ? 1 : 0;
 }

@@ -363,7 +363,8 @@ Test(lookup, unknown_names_are_refused_with_the_list)
     gorgon_error err = {0};
     cr_assert_eq(gg_proposer_create("oracle", &config, &p, &err), GORGON_ERROR_ARGUMENT);
     cr_assert_str_eq(err.message,
-                     "unknown proposer 'oracle', expected one of: heads, lookup, recycling");
+                     "unknown proposer 'oracle', expected one of: heads, lookup, recycling, "
+                     "datastore");
     cr_assert_str_eq(gg_proposer_names()[0], "heads");
     cr_assert_str_eq(gg_proposer_names()[1], "lookup");
     gg_proposer_free(NULL);

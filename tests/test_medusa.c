@@ -215,9 +215,10 @@ Test(medusa, bad_arguments_are_refused)
                  GORGON_ERROR_ARGUMENT);
     cr_assert_not_null(strstr(err.message, "no set 1"), "%s", err.message);
     gg_proposer *p = NULL;
-    gg_proposer_config config = {t.engine, NULL, 0, 1};
+    gg_proposer_config config = {.engine = t.engine, .max_sequences = 1};
     cr_assert_eq(gg_proposer_create("heads", &config, &p, NULL), GORGON_ERROR_ARGUMENT);
-    config = (gg_proposer_config){t.engine, t.heads, 3, 1};
+    config =
+        (gg_proposer_config){.engine = t.engine, .heads = t.heads, .set = 3, .max_sequences = 1};
     cr_assert_eq(gg_proposer_create("heads", &config, &p, NULL), GORGON_ERROR_ARGUMENT);
     cr_assert_null(p);
     gg_free(logits);
@@ -226,7 +227,8 @@ Test(medusa, bad_arguments_are_refused)
 
 static gg_proposer *create(const setting *t, size_t max_sequences)
 {
-    const gg_proposer_config config = {t->engine, t->heads, 0, max_sequences};
+    const gg_proposer_config config = {
+        .engine = t->engine, .heads = t->heads, .max_sequences = max_sequences};
     gg_proposer *p = NULL;
     gorgon_error err = {0};
     cr_assert_eq(gg_proposer_create("heads", &config, &p, &err), GORGON_OK, "%s", err.message);
@@ -517,7 +519,7 @@ Test(medusa, a_step_does_not_allocate)
 Test(medusa, failing_allocations_are_reported)
 {
     setting t = set_up(&specs[3], GORGON_ACTIVATIONS_INT8, 1);
-    const gg_proposer_config config = {t.engine, t.heads, 0, 2};
+    const gg_proposer_config config = {.engine = t.engine, .heads = t.heads, .max_sequences = 2};
     gg_proposer *p = NULL;
     gorgon_status status = GORGON_ERROR_MEMORY;
     size_t fail = 1;

@@ -26,7 +26,7 @@ static setting set_up(size_t threads)
     options.context = 64;
     cr_assert_eq(gorgon_engine_create(t.model, &options, &t.engine, &err), GORGON_OK, "%s",
                  err.message);
-    const gg_proposer_config config = {t.engine, NULL, 0, 1};
+    const gg_proposer_config config = {.engine = t.engine, .max_sequences = 1};
     cr_assert_eq(gg_proposer_create("recycling", &config, &t.p, &err), GORGON_OK);
     cr_assert_eq(t.p->ops->state_create(t.p, 64, &t.state, &err), GORGON_OK);
     t.n_vocab = gg_model_geometry(t.model)->n_vocab;

@@ -180,7 +180,8 @@ static void check_node(const setting *t, const gg_draft_tree *tree, uint32_t nod
 
 static gg_proposer *create(const setting *t, size_t sequences)
 {
-    const gg_proposer_config config = {t->engine, t->heads, 0, sequences};
+    const gg_proposer_config config = {
+        .engine = t->engine, .heads = t->heads, .max_sequences = sequences};
     gg_proposer *p = NULL;
     gorgon_error err = {0};
     cr_assert_eq(gg_proposer_create("heads", &config, &p, &err), GORGON_OK, "%s", err.message);

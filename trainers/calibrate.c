@@ -294,7 +294,8 @@ static void close_proposers(calibrator *c)
 // New ones for every round: nothing may be known that an earlier round taught.
 static gorgon_status open_proposers(calibrator *c)
 {
-    gg_proposer_config config = {c->engine, c->heads, c->options->set, 1};
+    gg_proposer_config config = {
+        .engine = c->engine, .heads = c->heads, .set = c->options->set, .max_sequences = 1};
     gorgon_status status = GORGON_OK;
     close_proposers(c);
     for (size_t p = 0; p < N_CALIBRATED && status == GORGON_OK; p++) {

@@ -92,6 +92,19 @@ static const gg_calibration_weights recycling_prior = {
            {-1.0f, 0.8f, -0.3f, 0, 0, 0.8f, -0.03f, 0, 1.0f, 0}}},
 };
 
+// Shares in a datastore, near what a store of a model's own text gave on held-out conversations:
+// shares of short matches are worth less than they say, those under a long match more.
+static const gg_calibration_weights datastore_prior = {
+    .w = {{{-2.2f, 0.8f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0, 0},
+           {-2.2f, 0.8f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0, 0},
+           {-2.2f, 0.8f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0, 0},
+           {-2.2f, 0.8f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0, 0}},
+          {{-2.8f, 0.65f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0.45f, 0},
+           {-2.8f, 0.65f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0.45f, 0},
+           {-2.8f, 0.65f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0.45f, 0},
+           {-2.8f, 0.65f, -0.2f, -0.3f, 0.1f, 1.3f, 0.7f, 0, 0.45f, 0}}},
+};
+
 const gg_calibration_weights *gg_calibration_builtin(const char *proposer)
 {
     if (strcmp(proposer, "heads") == 0)
@@ -100,6 +113,8 @@ const gg_calibration_weights *gg_calibration_builtin(const char *proposer)
         return &lookup_prior;
     if (strcmp(proposer, "recycling") == 0)
         return &recycling_prior;
+    if (strcmp(proposer, "datastore") == 0)
+        return &datastore_prior;
     return NULL;
 }
 

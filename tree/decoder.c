@@ -27,6 +27,15 @@ static void take_weights(gorgon_decoder *d, const gorgon_decoder_options *o, siz
     *w = builtin ? *builtin : plain;
 }
 
+static gg_proposer_config proposer_config(const gorgon_decoder *d, const gorgon_decoder_options *o)
+{
+    return (gg_proposer_config){.engine = d->engine,
+                                .heads = o->heads,
+                                .set = o->head_set,
+                                .max_sequences = d->max_streams,
+                                .datastore = o->datastore};
+}
+
 static gorgon_status add_proposer(gorgon_decoder *d, const gorgon_decoder_options *o,
                                   const char *name, gorgon_error *err)
 {
@@ -36,7 +45,7 @@ static gorgon_status add_proposer(gorgon_decoder *d, const gorgon_decoder_option
     }
     if (d->n_proposers == GG_MAX_PROPOSERS)
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "more than %d proposers", GG_MAX_PROPOSERS);
-    gg_proposer_config config = {d->engine, o->heads, o->head_set, d->max_streams};
+    const gg_proposer_config config = proposer_config(d, o);
     size_t i = d->n_proposers;
     gorgon_status status = gg_proposer_create(name, &config, &d->proposer[i], err);
     if (status != GORGON_OK)
@@ -48,12 +57,13 @@ static gorgon_status add_proposer(gorgon_decoder *d, const gorgon_decoder_option
     return GORGON_OK;
 }
 
-// "heads" needs a heads file; "all" means all that can run here.
+// "all" means all that can run here.
 static gorgon_status add_all(gorgon_decoder *d, const gorgon_decoder_options *o, gorgon_error *err)
 {
+    const gg_proposer_config config = proposer_config(d, o);
     gorgon_status status = GORGON_OK;
     for (const char *const *name = gg_proposer_names(); *name && status == GORGON_OK; name++) {
-        if (o->heads || strcmp(*name, "heads") != 0)
+        if (gg_proposer_has_file(*name, &config))
             status = add_proposer(d, o, *name, err);
     }
     return status;

@@ -4,6 +4,7 @@
 #ifndef GORGON_DECODE_H
 #define GORGON_DECODE_H
 
+#include "gorgon/datastore.h"
 #include "gorgon/engine.h"
 #include "gorgon/heads.h"
 #include "gorgon/sampling.h"
@@ -36,9 +37,10 @@ typedef struct gorgon_committed_row {
 } gorgon_committed_row;
 
 typedef struct gorgon_decoder_options {
-    const gorgon_heads *heads; // NULL = none; must outlive the decoder
-    size_t head_set;           // which set of the heads file
-    const char *propose;       // "heads,lookup", "all", or "" / NULL = plain
+    const gorgon_heads *heads;         // NULL = none; must outlive the decoder
+    size_t head_set;                   // which set of the heads file
+    const gorgon_datastore *datastore; // of proposer "datastore"; NULL = none; outlives the decoder
+    const char *propose;               // "heads,lookup", "all", or "" / NULL = plain
     const char *tree;   // "auto", "off", draft nodes per tree (root not counted), static-tree file
     const char *rule;   // "exact"
     size_t max_streams; // decoded at once, default 1

@@ -6,21 +6,11 @@
 
 #include "gorgon/engine.h"
 #include "gorgon/heads.h"
+#include "gorgon/progress.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-// Progress of a stage. done of total in `unit`s; rate per second. `line` is a human summary.
-typedef struct gorgon_progress {
-    const char *stage; // "synth", "train", "calibrate"
-    const char *unit;  // "tokens", "steps"
-    uint64_t done, total;
-    double rate, eta_s;
-    const char *line; // one line of figures (loss, accuracy), "" if none
-} gorgon_progress;
-// Returns false to stop: the stage saves its state and returns GORGON_ERROR_CANCELLED.
-typedef bool (*gorgon_progress_fn)(void *context, const gorgon_progress *progress);
 
 // A text of the user's to make training text from.
 typedef struct gorgon_synth_text {

@@ -21,7 +21,8 @@
 #define GG_MAX_DRAFT_HEADS 16
 #define GG_MAX_HEAD_BLOCKS 8
 #define GG_MAX_HEAD_SETS   32
-#define GG_MAX_CALIBRATION 65536      // floats of calibration per set of heads
-#define GG_MAX_LINE        (8u << 20) // bytes of one JSON line
+#define GG_MAX_CALIBRATION 65536                // floats of calibration per set of heads
+#define GG_MAX_LINE        (8u << 20)           // bytes of one JSON line
+#define GG_MAX_STORE       UINT32_C(0xfffffff0) // tokens of a datastore
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "core/draft_tree.h"
 #include "core/engine.h"
+#include "gorgon/datastore.h"
 #include "gorgon/heads.h"
 #include "gorgon/sampling.h"
 
@@ -73,18 +74,21 @@ typedef struct gg_proposer_ops {
     void (*free)(gg_proposer *p);
 } gg_proposer_ops;
 
-// Registry: name -> constructor. heads and set are used by trained proposers only (heads may be
-// NULL for the others). Adding a proposer is one file and one line in heads/registry.h.
+// Registry: name -> constructor. Files may be NULL for the proposers that do not need them. Adding
+// a proposer is one file and one line in heads/registry.h.
 typedef struct gg_proposer_config {
     gorgon_engine *engine;
     const gorgon_heads *heads;
     size_t set;           // which set of the heads file
     size_t max_sequences; // drafts per begin()
+    const gorgon_datastore *datastore;
 } gg_proposer_config;
 gorgon_status gg_proposer_create(const char *name, const gg_proposer_config *config,
                                  gg_proposer **out, gorgon_error *err);
 void gg_proposer_free(gg_proposer *p); // NULL is legal
 // Registered names, NULL-terminated.
 const char *const *gg_proposer_names(void);
+// Whether the file that a registered proposer needs, if any, is there.
+bool gg_proposer_has_file(const char *name, const gg_proposer_config *config);
 
 #endif
