@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "data.h"
 
 typedef struct attach_flags {
     cli_common common;
@@ -10,6 +10,8 @@ typedef struct attach_flags {
     gorgon_train_options train;
     gorgon_calibrate_options calibrate;
     const char *out, *cache;
+    cli_list data;
+    cli_data texts; // of the files in data
     double temperature;
     uint64_t seed;
     bool no_root, keep_cache;
@@ -52,6 +54,11 @@ static void add_synth_flags(cli_spec *spec, attach_flags *f)
     cli_add_double(spec, "greedy-share", &o->greedy_share, 0, 1,
                    "share of greedy answers, the others are sampled (default 0.5)");
     cli_add_double(spec, "temp", &f->temperature, 0, 10, "of sampled answers (default 0.7)");
+    cli_add(spec, (cli_option){"data", 0, CLI_LIST, &f->data, 0, 0, "FILE",
+                               "texts of your own to write about, plain or .jsonl with turns, "
+                               "messages, prompt or text (may be repeated)"});
+    cli_add_double(spec, "data-share", &o->data_share, 0, 1,
+                   "of the conversations, while there is data (default 0.5)");
     cli_add_string(spec, "text", 0, &o->text_path, "FILE", "also write the text as JSON lines");
 }
 
@@ -109,6 +116,8 @@ static void settle_flags(attach_flags *f)
     f->synth.seed = f->train.seed = f->seed;
     f->synth.temperature = (float)f->temperature;
     f->synth.cache = f->train.cache = f->calibrate.cache = f->cache;
+    f->synth.data = f->texts.items;
+    f->synth.n_data = f->texts.n;
     f->train.root_embedding = !f->no_root;
     f->train.out = f->out;
     f->calibrate.heads = f->out;
@@ -131,6 +140,8 @@ static bool begin(const cli_spec *spec, int argc, char **argv, attach_flags *f,
             return cli_complain("%s: missing %s; see gorgon %s --help", spec->command,
                                 needed[i + 1], spec->command);
     }
+    if (!cli_data_read(&f->data, &f->texts))
+        return false;
     settle_flags(f);
     cli_catch_interrupt();
     return cli_open_model(session, &f->common, path);
@@ -173,9 +184,11 @@ int cmd_attach(int argc, char **argv)
         .positional = "MODEL",
         .min_positional = 1,
         .max_positional = 1,
-        .examples = "  gorgon attach model.gguf -o heads.gguf\n"
-                    "  gorgon attach model.gguf -o heads.gguf --tokens 2M --n-heads 4 "
-                    "--draft-vocab 8192 --seed 1\n",
+        .examples =
+            "  gorgon attach model.gguf -o heads.gguf\n"
+            "  gorgon attach model.gguf -o heads.gguf --tokens 2M --n-heads 4 "
+            "--draft-vocab 8192 --seed 1\n"
+            "  gorgon attach model.gguf -o heads.gguf --data questions.jsonl --data manual.txt\n",
     };
     cli_add_string(&spec, "out", 'o', &f.out, "HEADS", "heads file to write");
     add_seed_flag(&spec, &f);
@@ -201,6 +214,7 @@ int cmd_attach(int argc, char **argv)
     options.cpu_level = cli_environment_cpu();
     code = finish(gorgon_attach(session.model, &options, &err), &err);
     cli_close(&session);
+    cli_data_clear(&f.texts);
     if (code == CLI_OK && !cli_report_heads(f.out, f.common.json))
         code = CLI_BAD;
     return code;
@@ -233,6 +247,7 @@ int cmd_synth(int argc, char **argv)
     f.synth.cpu_level = cli_environment_cpu();
     code = finish(gorgon_synth(session.model, &f.synth, &err), &err);
     cli_close(&session);
+    cli_data_clear(&f.texts);
     if (code == CLI_OK && f.common.json &&
         !cli_print_json(json_pack("{s:s,s:I,s:I}", "cache", f.cache, "tokens",
                                   (json_int_t)f.synth.tokens, "seed", (json_int_t)f.seed)))

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli.h"
+#include "data.h"
 
 enum { MAX_FILES = 1024, PIECE_BYTES = 4 << 20 }; // of a plain text that is taken at once
 
@@ -45,17 +45,9 @@ static bool full(const index_run *run)
     return gorgon_datastore_builder_room(run->builder) < 2;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 static bool is_jsonl(const index_run *run, const char *path)
 {
-    if (run->flags->format)
-        return strcmp(run->flags->format, "jsonl") == 0;
-    return ends_with(path, ".jsonl") || ends_with(path, ".ndjson");
+    return run->flags->format ? strcmp(run->flags->format, "jsonl") == 0 : cli_is_jsonl(path);
 }
 
 // Control tokens count as such: they stand in what the model reads.
@@ -145,20 +137,6 @@ static bool read_jsonl(index_run *run, const char *path)
     return !bad || cli_interrupted();
 }
 
-// Where a piece of n bytes may end without cutting a word: after its last line, else after its last
-// space, else after its last character.
-static size_t cut(const char *text, size_t n)
-{
-    static const char ends[] = "\n ";
-    for (const char *end = ends; *end; end++) {
-        for (size_t i = n; i > n / 2; i--) {
-            if (text[i - 1] == *end)
-                return i;
-        }
-    }
-    return gorgon_utf8_complete(text, n);
-}
-
 static bool add_pieces(index_run *run, FILE *stream, const char *path, char *buffer)
 {
     size_t kept = 0;
@@ -167,7 +145,7 @@ static bool add_pieces(index_run *run, FILE *stream, const char *path, char *buf
         const size_t n = kept + fread(buffer + kept, 1, PIECE_BYTES - kept, stream);
         if (ferror(stream)) // a pipe's read ends with the interrupt
             return cli_interrupted() || cli_complain("%s: %s", path, strerror(errno));
-        size_t taken = n == PIECE_BYTES ? cut(buffer, n) : n;
+        size_t taken = n == PIECE_BYTES ? cli_text_cut(buffer, n) : n;
         taken = taken ? taken : n;
         gorgon_error err = {0};
         if (gorgon_datastore_builder_add(run->builder, buffer, taken, true, &err) != GORGON_OK)

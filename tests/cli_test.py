@@ -526,6 +526,16 @@ class Attach(Case):
         self.refused("calibrate", MODEL, "--cache", "x", about="--heads")
         self.refused("attach", MODEL, "-o", self.path("absent", "heads.gguf"), about="absent")
         self.refused("synth", MODEL, "--cache", self.file("file", "x"), about="file")
+        cache = ["--cache", self.path("refused")]
+        for name, text, about in [("a.jsonl", '{"turns":["x"]}\n{"turn":"x"}\n', "a.jsonl:2"),
+                                  ("b.jsonl", '{"turns":[7]}\n', "expected a text per turn"),
+                                  ("c.jsonl", '{"turns":[]}\n', "expected an array of texts"),
+                                  ("d.jsonl", '{"messages":[{"role":"user"}]}\n', "d.jsonl:1"),
+                                  ("e.txt", "short", "holds no text"),
+                                  ("f.txt", "a long text\0" * 9, "byte 11 is NUL")]:
+            self.refused("synth", MODEL, *cache, "--data", self.file(name, text), about=about)
+        self.refused("synth", MODEL, *cache, "--data", self.path("absent"), about="absent")
+        self.assertFalse(os.path.exists(self.path("refused")))
         self.refused("train", MODEL, "--cache", self.path("absent"), "-o", self.path("heads.gguf"),
                      about="absent")
         self.refused("calibrate", MODEL, "--cache", self.path("absent"), "--heads",
@@ -576,6 +586,25 @@ class Attach(Case):
         self.attach("attached.gguf", code=0)
         with open(heads, "rb") as a, open(self.path("attached.gguf"), "rb") as b:
             self.assertEqual(a.read(), b.read())
+
+
+    @trains
+    def test_texts_of_the_users_own(self):
+        text, plain = self.path("text.jsonl"), "A kettle sings in the kitchen of the old house. "
+        lines = [{"turns": ["How do kettles sing?", "And teapots?"]}, {"prompt": "Name a kettle."},
+                 {"messages": [{"role": "user", "content": "Why do bees hum?"},
+                               {"role": "assistant", "content": "Never said by the model."}]},
+                 {"text": plain}]
+        self.json("synth", MODEL, "--cache", self.path("cache"), "--tokens", "3000",
+                  "--max-sequence", "512", "--text", text, "--json", "--data",
+                  self.file("own.jsonl", "".join(json.dumps(x) + "\n" for x in lines)),
+                  "--data", self.file("own.txt", (plain + "\n") * 60))
+        with open(text, encoding="utf-8") as f:
+            written = f.read()
+        for part in ("How do kettles sing?", "And teapots?", "Name a kettle.", "Why do bees hum?",
+                     plain):
+            self.assertIn(part, written)
+        self.assertNotIn("Never said", written)
 
 
 if __name__ == "__main__":
