@@ -46,6 +46,9 @@ json_t *bench_json(const cli_session *session, const cli_common *common, const b
     json_object_set_new(out, "pass_cost", costs_json(r));
     json_object_set_new(out, "pass_context", json_integer((json_int_t)r->context));
     pairs_put_group(out, &r->pairs.all);
+    json_t *without_loops = json_object();
+    pairs_put_group(without_loops, &r->pairs.without_loops);
+    json_object_set_new(out, "without_loops", without_loops);
     json_object_set_new(out, "tasks", pairs_table_json(&r->pairs.tasks));
     json_object_set_new(out, "categories", pairs_table_json(&r->pairs.categories));
     json_object_set_new(out, "acceptance", pairs_acceptance_json(&r->pairs));
@@ -126,6 +129,8 @@ void bench_print(const cli_session *session, const cli_common *common, const ben
     print_table("category", &r->pairs.categories);
     print_table("task", &r->pairs.tasks);
     print_group(&r->pairs.all);
+    if (r->pairs.without_loops.runs < r->pairs.all.runs)
+        print_group(&r->pairs.without_loops);
     for (size_t i = 0; i < r->pairs.n_proposers; i++)
         print_acceptance(&r->pairs.telemetry[i]);
     printf("same output: %s\n", r->pairs.all.same_output ? "yes" : "no");

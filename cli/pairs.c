@@ -51,8 +51,9 @@ bool pairs_choose(const cli_prompts *prompts, size_t limit, bool **chosen, size_
 
 bool pairs_result_init(pairs_result *result)
 {
-    *result =
-        (pairs_result){.all = {.name = "all", .same_output = true}, .differing = json_array()};
+    *result = (pairs_result){.all = {.name = "all", .same_output = true},
+                             .without_loops = {.name = "without loops", .same_output = true},
+                             .differing = json_array()};
     return result->differing || cli_complain("out of memory");
 }
 
@@ -66,6 +67,7 @@ void pairs_result_clear(pairs_result *result)
 {
     json_decref(result->differing);
     json_decref(result->all.speedups);
+    json_decref(result->without_loops.speedups);
     clear_table(&result->tasks);
     clear_table(&result->categories);
     *result = (pairs_result){.n_proposers = 0};
@@ -171,12 +173,12 @@ bool pairs_add(const cli_prompts *prompts, size_t index, const gorgon_stream *pl
     const cli_prompt *p = &prompts->items[index];
     const char *category = p->category[0] ? p->category : "other";
     pairs_group *groups[] = {&result->all, group_of(&result->tasks, task_of(p->category)),
-                             group_of(&result->categories, category)};
+                             group_of(&result->categories, category), &result->without_loops};
     gorgon_stream_result a, b;
     gorgon_stream_describe(plain, &a);
     gorgon_stream_describe(speculative, &b);
-    bool equal = same(&a, &b);
-    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+    bool equal = same(&a, &b), loops = gorgon_loop_cut(a.ids, a.n_ids) < a.n_ids;
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0] - loops; i++) {
         if (!groups[i])
             return false;
         add_rate(&groups[i]->plain, &a);

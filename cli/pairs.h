@@ -29,6 +29,7 @@ typedef struct pairs_table {
 
 typedef struct pairs_result {
     pairs_group all;
+    pairs_group without_loops; // of answers that do not repeat themselves (gorgon_loop_cut)
     pairs_table tasks, categories;
     gorgon_telemetry telemetry[PAIRS_MAX_PROPOSERS];
     size_t n_proposers;

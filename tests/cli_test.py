@@ -490,6 +490,7 @@ class Index(Case):
         path = self.lines("in", [{"prompt": "Once upon a time"}])
         bench = self.json("bench", MODEL, *store, "--prompts", path, "-n", "24", "--json")
         self.assertIs(bench["same_output"], True)
+        self.assertLessEqual(bench["without_loops"]["runs"], bench["runs"])
         self.assertIn("datastore", [a["proposer"] for a in bench["acceptance"]])
         self.call("batch", MODEL, *store, "--prompts", path, "--out", self.path("out"))
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gorgon/decode.h"
 #include "gorgon/trainers.h"
 #include "trainers/cache.h"
 
@@ -116,4 +117,18 @@ Test(synth, other_texts_need_another_cache)
     cr_assert_eq(gorgon_synth(t.model, &t.options, &err), GORGON_ERROR_ARGUMENT);
     cr_assert_not_null(strstr(err.message, "data share 1.5, expected 0 to 1"), "%s", err.message);
     tear_down(&t);
+}
+
+Test(synth, loops_are_cut_behind_their_second_round)
+{
+    enum { N = 300, BEFORE = 40 };
+    gorgon_token ids[N];
+    for (size_t period = 1; period <= 70; period++) {
+        for (size_t i = 0; i < N; i++)
+            ids[i] = (gorgon_token)(i < BEFORE ? 1000 + i : (i - BEFORE) % period);
+        size_t wanted = period <= 64 ? BEFORE + 2 * period : N;
+        cr_assert_eq(gorgon_loop_cut(ids, N), wanted, "period %zu", period);
+        size_t shortest = period <= 16 ? 48 : 3 * period; // that is taken for a loop
+        cr_assert_eq(gorgon_loop_cut(ids, BEFORE + shortest - 1), BEFORE + shortest - 1);
+    }
 }

@@ -267,7 +267,7 @@ static gorgon_status collect(lane *l)
         gorgon_stream_result result;
         gorgon_stream_describe(sl->stream, &result);
         bool loops = result.n_ids > 0 && result.n_ids % LOOP_CHECK == 0 &&
-                     gg_loop_cut(result.ids, result.n_ids) < result.n_ids;
+                     gorgon_loop_cut(result.ids, result.n_ids) < result.n_ids;
         if (result.stop == GORGON_STOP_NONE && !loops)
             continue;
         status = gg_job_finish_stage(sl->job, &result, &l->err);

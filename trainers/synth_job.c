@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "gorgon/tokenizer.h"
 
-enum { MIN_RECORDS = 6, MIN_ROOM = 48, LOOP_PERIOD = 64, LOOP_TOKENS = 48, LOOP_REPEATS = 3 };
+enum { MIN_RECORDS = 6, MIN_ROOM = 48 };
 
 // Stands for a message's content while a template is rendered, to find where content goes.
 static const char MARK[] = "\x02";
@@ -36,20 +36,6 @@ struct gg_synth_job {
     char message[GG_PLAN_MAX_MESSAGE];
     size_t d_model;
 };
-
-size_t gg_loop_cut(const gorgon_token *ids, size_t n)
-{
-    for (size_t period = 1; period <= LOOP_PERIOD; period++) {
-        size_t wanted = LOOP_REPEATS * period > LOOP_TOKENS ? LOOP_REPEATS * period : LOOP_TOKENS;
-        size_t run = 0; // ids that equal the one a period before
-        for (size_t i = period; i < n; i++) {
-            run = ids[i] == ids[i - period] ? run + 1 : 0;
-            if (run + period >= wanted)
-                return i + 1 - (run + period) + 2 * period;
-        }
-    }
-    return n;
-}
 
 static void free_sequence(gg_cache_sequence *s)
 {
@@ -358,7 +344,7 @@ static void cut_loop(gg_synth_job *job, bool *looped)
 {
     builder *b = &job->current;
     size_t generated = b->n - job->stage_begin;
-    size_t kept = gg_loop_cut(b->ids + job->stage_begin, generated);
+    size_t kept = gorgon_loop_cut(b->ids + job->stage_begin, generated);
     *looped = kept < generated;
     if (!*looped)
         return;

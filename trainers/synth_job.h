@@ -40,9 +40,4 @@ const gg_cache_sequence *gg_job_sequences(const gg_synth_job *job, size_t *n);
 uint64_t gg_job_index(const gg_synth_job *job);
 uint64_t gg_job_records(const gg_synth_job *job); // so far, all sequences
 
-// Number of tokens kept of ids[n] when the text falls into a loop: up to the end of its second
-// repetition; n if it does not loop. A loop is a period of at most 64 tokens repeated so that the
-// repetitions cover at least 48 tokens and at least 3 periods.
-size_t gg_loop_cut(const gorgon_token *ids, size_t n);
-
 #endif

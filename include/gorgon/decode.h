@@ -100,6 +100,11 @@ void gorgon_stream_describe(const gorgon_stream *stream, gorgon_stream_result *r
 void *gorgon_stream_context(const gorgon_stream *stream); // of its request
 void gorgon_stream_free(gorgon_stream *stream);           // NULL is legal; cancels if unfinished
 
+// Number of tokens kept of ids[n] when the text falls into a loop: up to the end of its second
+// repetition; n if it does not loop. A loop is a period of at most 64 tokens repeated so that the
+// repetitions cover at least 48 tokens and at least 3 periods.
+size_t gorgon_loop_cut(const gorgon_token *ids, size_t n);
+
 // Acceptance telemetry since creation or reset: per proposer, by depth and rank.
 enum { GORGON_TELEMETRY_DEPTH = 16, GORGON_TELEMETRY_RANK = 10, GORGON_TELEMETRY_BUCKETS = 10 };
 typedef struct gorgon_telemetry {
