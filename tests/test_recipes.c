@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "core/engine.h"
+#include "gorgon/trainers.h"
 #include "heads_fixture.h"
 #include "trainers/adamw.h"
 #include "trainers/head_trainer.h"
@@ -310,6 +311,15 @@ Test(recipes, threads_do_not_matter)
         free_problem(&one);
         free_problem(&three);
     }
+}
+
+// Every kind has a recipe, under the kind's name.
+Test(recipes, names)
+{
+    const char *const *names = gorgon_train_architectures();
+    for (size_t kind = 0; kind < GG_HEAD_KINDS; kind++)
+        cr_assert_str_eq(names[kind], gg_head_traits_of((gg_head_kind)kind)->name);
+    cr_assert_null(names[GG_HEAD_KINDS]);
 }
 
 // Parts fill the vector without gap or overlap, matrices first, neighbours head by head.

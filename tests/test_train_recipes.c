@@ -47,7 +47,7 @@ static void check_architecture(const char *name)
     char out[128], again[128], recipe[64];
     gorgon_train_options options = options_for("a.gguf", out);
     options.architecture = name;
-    options.epochs = 20.0;
+    options.epochs = 12.0;
     train(engine, &options);
     gorgon_heads *heads;
     gorgon_head_set_info info;

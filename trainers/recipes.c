@@ -1,11 +1,23 @@
 // The recipes, by kind.
+#include "gorgon/trainers.h"
 #include "recipe.h"
 
-static const gg_recipe *const recipes[GG_HEAD_KINDS] = {
-    [GG_HEADS_MEDUSA] = &gg_recipe_medusa,       [GG_HEADS_LINEAR] = &gg_recipe_linear,
-    [GG_HEADS_MARKOV] = &gg_recipe_markov,       [GG_HEADS_HYDRA] = &gg_recipe_hydra,
-    [GG_HEADS_RECURRENT] = &gg_recipe_recurrent,
-};
+// Each by its kind and by its name, which is the kind's.
+#define RECIPES(X)                                                                                 \
+    X(MEDUSA, medusa)                                                                              \
+    X(LINEAR, linear)                                                                              \
+    X(MARKOV, markov)                                                                              \
+    X(HYDRA, hydra)                                                                                \
+    X(RECURRENT, recurrent)
+#define TABLE(KIND, name) [GG_HEADS_##KIND] = &gg_recipe_##name,
+#define NAMES(KIND, name) [GG_HEADS_##KIND] = #name,
+static const gg_recipe *const recipes[GG_HEAD_KINDS] = {RECIPES(TABLE)};
+static const char *const names[GG_HEAD_KINDS + 1] = {RECIPES(NAMES)};
+
+const char *const *gorgon_train_architectures(void)
+{
+    return names;
+}
 
 const gg_recipe *gg_recipe_of(gg_head_kind kind)
 {

@@ -1,7 +1,6 @@
 // Defaults and checks of training options, before any work is done.
 #include "train_options.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,21 +25,6 @@ void gorgon_train_options_init(gorgon_train_options *options)
         .weight_type = "F16",
         .checkpoint_steps = 100,
     };
-}
-
-static const char *names[GG_HEAD_KINDS + 1]; // the last is NULL
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void fill_names(void)
-{
-    for (size_t i = 0; i < GG_HEAD_KINDS; i++)
-        names[i] = gg_head_traits_of((gg_head_kind)i)->name;
-}
-
-const char *const *gorgon_train_architectures(void)
-{
-    pthread_once(&once, fill_names);
-    return names;
 }
 
 static gorgon_status find_kind(const char *name, gg_head_kind *kind, gorgon_error *err)
