@@ -20,7 +20,7 @@
 enum {
     POINTS = 10,         // evaluations during training
     QUICK_EVAL = 4096,   // positions of each
-    FINAL_EVAL = 1 << 15 // positions of the last
+    FINAL_EVAL = 1 << 15 // positions at the end
 };
 #define DATA_BUDGET (UINT64_C(3) << 30) // bytes of records in memory
 
@@ -324,15 +324,34 @@ static bool out_of_patience(const training *t)
     return t->options.patience > 0 && s->best_step > 0 && since >= t->options.patience;
 }
 
-// The heads of the best point, where the last is worse.
-static void choose_parameters(training *t)
+static void swap_best(training *t)
+{
+    float *best = t->state.best;
+    t->state.best = t->state.parameters;
+    t->state.parameters = best;
+}
+
+// Scores the heads and leaves those of the best point where the last are worse. Points look at
+// few positions: an earlier one that seems better has to be so on many.
+static gorgon_status choose_parameters(training *t, gorgon_error *err)
 {
     const gg_train_state *s = &t->state;
+    const size_t n_heads = t->shape.n_heads;
     t->chosen_step = s->step;
-    if (s->best_step == 0 || s->history[s->n_history - 1].accepted >= s->best_accepted)
-        return;
-    t->chosen_step = s->best_step;
-    memcpy(s->parameters, s->best, s->n * sizeof *s->parameters);
+    gorgon_status status = evaluate(t, FINAL_EVAL, err);
+    if (status != GORGON_OK || s->best_step == 0 ||
+        s->history[s->n_history - 1].accepted >= s->best_accepted)
+        return status;
+    const gg_train_scores last = t->scores;
+    swap_best(t);
+    status = evaluate(t, FINAL_EVAL, err);
+    if (gg_train_accepted(&t->scores, n_heads) > gg_train_accepted(&last, n_heads)) {
+        t->chosen_step = s->best_step;
+        return status;
+    }
+    swap_best(t);
+    t->scores = last;
+    return status;
 }
 
 // "loss 3.402, held-out 3.377, accepted 0.431, top-1/10 %: 33.9/64.8 20.1/49.8"
@@ -470,9 +489,7 @@ gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *op
     if (status == GORGON_OK)
         status = run_steps(&t, err);
     if (status == GORGON_OK)
-        choose_parameters(&t);
-    if (status == GORGON_OK)
-        status = evaluate(&t, FINAL_EVAL, err);
+        status = choose_parameters(&t, err);
     if (status == GORGON_OK)
         status = write_heads(&t, err);
     if (status == GORGON_OK)
