@@ -91,7 +91,7 @@ static void put_lead(const json_t *c, cli_text *page)
     if (compare_at(c, "budget.minutes"))
         cli_text_put(page, "%.4g minutes", compare_number(c, "budget.minutes"));
     else
-        cli_text_put(page, "%.4g epochs", compare_number(c, "budget.epochs"));
+        cli_text_put(page, "%.4g epochs of it", compare_number(c, "budget.epochs"));
     if (compare_at(c, "budget.parameters")) {
         cli_text_put(page, " and at most ");
         put_count(page, compare_number(c, "budget.parameters"));
@@ -101,7 +101,8 @@ static void put_lead(const json_t *c, cli_text *page)
                  compare_number(prompts, "count"));
     cli_text_put(page, "up to %.0f tokens.", compare_number(prompts, "answer_tokens"));
     put_escaped(page, " ", compare_text(json_object_get(c, "machine"), "cpu"), "");
-    cli_text_put(page, ", %.0f threads", compare_number(c, "machine.threads"));
+    double threads = compare_number(c, "machine.threads");
+    cli_text_put(page, ", %.0f thread%s", threads, threads > 1 ? "s" : "");
     put_escaped(page, ", level ", compare_text(json_object_get(c, "machine"), "level"), ".</p>\n");
     bool same = json_is_true(json_object_get(c, "same_output"));
     cli_text_put(page, "<p%s>Every speculative output %s that of plain decoding.</p>\n",

@@ -52,7 +52,7 @@ def figures(comparison):
 
 class Compare(Case):
     options = ["--tokens", "2000", "--epochs", "1", "--step-batch", "64", "--n-heads", "2",
-               "--limit", "1", "-n", "16", "-t", "2"]
+               "--limit", "1", "-n", "16", "-t", "1"]
 
     def setUp(self):
         super().setUp()
