@@ -8,8 +8,9 @@
 
 #include "grow.h"
 
-// Children of a node at depth d: tokens base * (d + 1) + rank, score = log odds that the plain
-// calibration (score taken as log-odds) turns into probability first * ratio^rank.
+// Children of a node at depth d: tokens base * (d + 1) + rank, with scores that the plain
+// calibration (score taken as log-odds against "none of them") turns into probabilities first *
+// ratio^rank for a proposer that is alone, as long as these sum to less than 1.
 typedef struct fake_settings {
     size_t n_children;
     double first, ratio;
@@ -23,13 +24,16 @@ static inline size_t fake_expand(const gg_proposer *p, const gg_draft *draft,
     const fake_settings *f = p->self;
     (void)draft;
     size_t n = 0;
+    double none = 1.0;
+    for (size_t r = 0; r < f->n_children; r++)
+        none -= f->first * pow(f->ratio, (double)r);
     for (size_t i = 0; i < n_parents; i++) {
         for (size_t r = 0; r < f->n_children && n < capacity; r++) {
             double probability = f->first * pow(f->ratio, (double)r);
             gorgon_token token = f->base * (tree->depth[parents[i]] + 1) + (gorgon_token)r;
             edges[n++] = (gg_edge){.parent = parents[i],
                                    .token = token,
-                                   .score = (float)log(probability / (1.0 - probability)),
+                                   .score = (float)log(probability / none),
                                    .rank = (uint16_t)r};
         }
     }
@@ -62,9 +66,8 @@ static inline void plant_nursery(nursery *n, size_t n_proposers, size_t max_node
         n->settings[i] = (fake_settings){4, 0.5, 0.5, 100};
         n->proposer[i] = (gg_proposer){"fake", 8, &n->settings[i], NULL, &fake_ops};
         n->grower.proposer[i] = &n->proposer[i];
-        for (size_t s = 0; s < 2; s++)
-            for (size_t d = 0; d < GG_CALIBRATION_DEPTHS; d++)
-                n->grower.weights[i].w[s][d][1] = 1.0f; // probability = sigmoid(score)
+        for (size_t c = 0; c < 2 * GG_CALIBRATION_DEPTHS; c++) // odds = e^score
+            n->grower.calibration.w[c % 2][c / 2][gg_said_place(i) + 1] = 1.0f;
     }
     for (size_t i = 0; i < 2; i++) {
         gg_tree_init(&n->tree[i], 1);

@@ -235,9 +235,9 @@ typedef struct tap_count {
 static void count_edges(void *context, const gg_edge_outcome *edge)
 {
     tap_count *c = context;
-    cr_assert_str_eq(edge->proposer, "lookup");
-    cr_assert(edge->depth >= 1 && edge->features[0] == 1.0f && !edge->sampled);
+    cr_assert(edge->proposers == 1 && edge->depth >= 1 && !edge->sampled);
     cr_assert(edge->calibrated > 0.0f && edge->calibrated < 1.0f);
+    cr_assert(edge->corrected > 0.0f && edge->corrected <= 1.0f);
     c->n++;
     c->accepted += edge->accepted;
 }

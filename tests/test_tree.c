@@ -248,20 +248,36 @@ Test(grow, same_edges_of_two_proposers_merge)
 {
     nursery n;
     plant_nursery(&n, 2, 64);
-    n.settings[0] = (fake_settings){1, 0.5, 0.5, 100};
-    n.settings[1] = (fake_settings){2, 0.4, 0.5, 100}; // tokens 100 and 101
+    n.settings[0] = (fake_settings){1, 0.5, 0.5, 100}; // odds 1
+    n.settings[1] = (fake_settings){2, 0.4, 0.5, 100}; // tokens 100 and 101: odds 1 and 0.5
+    n.grower.calibration.w[0][0][gg_agreed_place(0, 1)] = logf(3.0f);
     n.sprout[0].max_depth = 1;
     gg_grow_best_first(&n.grower, 3, n.sprout, 1, 10, NULL);
     gg_draft_tree *t = &n.tree[0];
     cr_assert_eq(t->n, 3);
     cr_assert_eq(t->token[1], 100);
     cr_assert_eq(t->proposers[1], 3);
-    float merged = 1.0f - 0.5f * 0.6f;
-    cr_assert_float_eq(t->edge[1], merged, 0.02, "%g", (double)t->edge[1]);
+    cr_assert_float_eq(t->edge[1], 3.0f / 4.5f, 1e-4, "%g", (double)t->edge[1]);
     cr_assert_eq(t->proposers[2], 2);
     cr_assert_eq(t->rank[2], 1);
-    cr_assert_float_eq(t->edge[2], 0.2, 0.02);
+    cr_assert_float_eq(t->edge[2], 0.5f / 4.5f, 1e-4);
     gg_grower_clear(&n.grower);
+}
+
+Test(grow, one_who_is_sure_of_another_token_lowers_an_edge)
+{
+    float edge[2];
+    for (size_t i = 0; i < 2; i++) {
+        nursery n;
+        plant_nursery(&n, 2, 64);
+        n.settings[0] = (fake_settings){1, i ? 0.95 : 0.1, 0.5, 500};
+        n.settings[1] = (fake_settings){1, 0.5, 0.5, 100};
+        n.sprout[0].max_depth = 1;
+        gg_grow_best_first(&n.grower, 3, n.sprout, 1, 10, NULL);
+        edge[i] = n.tree[0].edge[gg_tree_child(&n.tree[0], 0, 100)];
+        gg_grower_clear(&n.grower);
+    }
+    cr_assert(edge[0] > 0.45f && edge[0] < 0.5f && edge[1] < 0.1f);
 }
 
 Test(grow, inactive_proposers_stay_silent)
@@ -279,9 +295,11 @@ Test(grow, siblings_are_no_more_than_certain_together)
 {
     nursery n;
     plant_nursery(&n, 2, 64);
-    n.settings[0] = (fake_settings){4, 0.6, 0.9, 100};
-    n.settings[1] = (fake_settings){4, 0.6, 0.9, 500};
+    n.settings[0] = (fake_settings){4, 0.24, 1.0, 100};
+    n.settings[1] = (fake_settings){4, 0.24, 1.0, 500};
     n.sprout[0].max_depth = 1;
+    for (size_t i = 0; i < 2000; i++) // the correction believes in more than there can be
+        gg_online_observe(&n.grower.online, 1, 0.12f, i % 2 == 0);
     gg_grow_best_first(&n.grower, 3, n.sprout, 1, 64, NULL);
     double sum = 0.0;
     for (size_t i = 1; i < n.tree[0].n; i++)
@@ -295,11 +313,11 @@ Test(grow, noise_reorders_children_when_sampling)
 {
     nursery n;
     plant_nursery(&n, 1, 64);
-    n.settings[0] = (fake_settings){8, 0.2, 1.0, 100}; // equal scores
+    n.settings[0] = (fake_settings){8, 0.1, 1.0, 100}; // equal scores
     n.sampling.temperature = 1.0f;
     n.sprout[0].max_depth = 1;
     for (size_t d = 0; d < GG_CALIBRATION_DEPTHS; d++)
-        n.grower.weights[0].w[1][d][8] = 1.0f; // the noise feature
+        n.grower.calibration.w[1][d][2] = 1.0f; // the noise
     bool moved = false;
     for (uint64_t seed = 0; seed < 8; seed++) {
         n.sampling.seed = seed;
@@ -316,8 +334,8 @@ Test(grow, static_shape_takes_merged_ranks)
 {
     nursery n;
     plant_nursery(&n, 2, 64);
-    n.settings[0] = (fake_settings){2, 0.3, 0.5, 100};  // 0.3, 0.15
-    n.settings[1] = (fake_settings){2, 0.2, 0.25, 200}; // 0.2, 0.05
+    n.settings[0] = (fake_settings){2, 0.3, 0.4, 100};  // odds 0.52, 0.21
+    n.settings[1] = (fake_settings){2, 0.2, 0.25, 200}; // 0.27, 0.07
     gg_static_tree shape;
     gorgon_error err;
     cr_assert_eq(parse("[[0],[1],[3],[4],[0,0],[0,0,0],[0,0,0,0]]", &shape, &err), GORGON_OK);

@@ -18,12 +18,13 @@ enum { N_CALIBRATED = 3, ROUNDS = 2, MIN_EXAMPLES = 200, TAUGHT_ROWS = 32 };
 static const char *const calibrated_names[N_CALIBRATED] = {"heads", "lookup", "recycling"};
 static const float LEAST_PATH = 1e-3f; // less likely paths are not followed: trees do not either
 
-// Examples of one weight vector.
-typedef struct examples {
-    float (*features)[GG_FEATURES]; // [capacity]
-    uint8_t *accepted;
-    size_t n, capacity;
-} examples;
+// A child of the true path's last node that some proposer named.
+typedef struct named {
+    gorgon_token token;
+    gg_namers namers;
+    uint32_t n_terms;
+    gg_term terms[GG_WEIGHTS];
+} named;
 
 typedef struct calibrator {
     const gorgon_calibrate_options *options;
@@ -32,8 +33,11 @@ typedef struct calibrator {
     gorgon_heads *heads;
     gg_proposer *proposer[N_CALIBRATED];
     void *state[N_CALIBRATED];
-    gg_calibration_weights weights[N_CALIBRATED];
-    examples examples[N_CALIBRATED][2][GG_CALIBRATION_DEPTHS];
+    gg_calibration calibration;
+    gg_examples examples[2][GG_CALIBRATION_DEPTHS];
+    named named[N_CALIBRATED * GG_MAX_CHILDREN];
+    size_t n_named;
+    size_t n_drafts;    // so far in this round
     float *hidden;      // [context][d_model] of the current sequence's records
     const float **rows; // [context] hidden state per position
     uint16_t *half;     // [context][d_model]
@@ -51,54 +55,69 @@ void gorgon_calibrate_options_init(gorgon_calibrate_options *options)
     *options = (gorgon_calibrate_options){.max_positions = 20000, .held_out = 0.05};
 }
 
-static gorgon_status keep_example(calibrator *c, examples *e, const float *features, bool accepted)
+// The proposers of draft k: all of them every other time, else fewer, so that the weights serve
+// whoever runs without some.
+static uint32_t drafting(size_t k)
 {
-    if (e->n == e->capacity) {
-        size_t capacity = e->capacity ? e->capacity * 2 : 4096;
-        void *grown = gg_realloc(e->features, e->n, capacity, sizeof *e->features);
-        if (grown)
-            e->features = grown;
-        void *labels = gg_realloc(e->accepted, e->n, capacity, sizeof *e->accepted);
-        if (labels)
-            e->accepted = labels;
-        if (!grown || !labels)
-            return gg_fail(c->err, GORGON_ERROR_MEMORY, "calibrate: out of memory for examples");
-        e->capacity = capacity;
+    const size_t all = (1u << N_CALIBRATED) - 1;
+    return (uint32_t)(k % 2 == 0 ? all : 1 + k / 2 % (all - 1));
+}
+
+static named *named_of(calibrator *c, const gg_draft *draft, gorgon_token token)
+{
+    for (size_t i = 0; i < c->n_named; i++) {
+        if (c->named[i].token == token)
+            return &c->named[i];
     }
-    memcpy(e->features[e->n], features, sizeof e->features[0]);
-    e->accepted[e->n++] = accepted;
-    return GORGON_OK;
+    const size_t parent = c->tree->n - 1, depth = (size_t)c->tree->depth[parent] + 1;
+    const bool sampled = draft->sampling->temperature > 0.0f;
+    const float noise =
+        sampled ? gg_gumbel(draft->sampling, draft->root_position + depth, (uint32_t)token) : 0.0f;
+    named *new = &c->named[c->n_named++];
+    *new = (named){.token = token, .n_terms = GG_SHARED};
+    gg_shared_terms(depth, c->tree->path[parent], noise, new->terms);
+    return new;
 }
 
-static size_t depth_class(size_t depth)
-{
-    return (depth < GG_CALIBRATION_DEPTHS ? depth : GG_CALIBRATION_DEPTHS) - 1;
-}
-
-// One proposer's children of the true path's last node: examples, and into *missed the
-// probability that none of what it says about the true token comes true (noisy-or).
-static gorgon_status judge(calibrator *c, size_t p, const gg_draft *draft, gorgon_token truth,
-                           float *missed)
+// Asks the proposers of the bit set for children of the true path's last node.
+static void ask(calibrator *c, uint32_t active, const gg_draft *drafts)
 {
     gg_edge edges[GG_MAX_CHILDREN];
-    uint32_t parent = (uint32_t)c->tree->n - 1;
-    size_t depth = (size_t)c->tree->depth[parent] + 1;
-    bool sampled = draft->sampling->temperature > 0.0f;
-    const gg_proposer *proposer = c->proposer[p];
-    size_t n = proposer->ops->expand(proposer, draft, c->tree, &parent, 1, edges, GG_MAX_CHILDREN);
-    gorgon_status status = GORGON_OK;
-    for (size_t i = 0; i < n && status == GORGON_OK; i++) {
-        float features[GG_FEATURES];
-        float noise = sampled ? gg_gumbel(draft->sampling, draft->root_position + depth,
-                                          (uint32_t)edges[i].token)
-                              : 0.0f;
-        bool accepted = edges[i].token == truth;
-        gg_edge_features(&edges[i], depth, c->tree->path[parent], noise, features);
-        if (accepted)
-            *missed *= 1.0f - gg_calibrated(&c->weights[p], sampled, depth, features);
-        status = keep_example(c, &c->examples[p][sampled][depth_class(depth)], features, accepted);
+    const uint32_t parent = (uint32_t)c->tree->n - 1;
+    c->n_named = 0;
+    for (size_t p = 0; p < N_CALIBRATED; p++) {
+        const gg_proposer *proposer = c->proposer[p];
+        if (!(active & UINT32_C(1) << p))
+            continue;
+        size_t n = proposer->ops->expand(proposer, &drafts[p], c->tree, &parent, 1, edges,
+                                         GG_MAX_CHILDREN);
+        for (size_t i = 0; i < n; i++) {
+            named *child = named_of(c, &drafts[p], edges[i].token);
+            child->n_terms += (uint32_t)gg_said_terms(p, &edges[i], &child->namers,
+                                                      child->terms + child->n_terms);
+        }
     }
-    return status;
+}
+
+// Makes the named children examples. *chance: the probability of the true one, 0 if not named.
+static gorgon_status judge(calibrator *c, bool sampled, gorgon_token truth, double *chance)
+{
+    double p[N_CALIBRATED * GG_MAX_CHILDREN];
+    const size_t class = gg_depth_class(c->tree->n); // the children's depth
+    const float *weights = c->calibration.w[sampled][class];
+    for (size_t i = 0; i < c->n_named; i++)
+        p[i] = gg_log_odds(weights, c->named[i].terms, c->named[i].n_terms);
+    gg_choose(p, c->n_named);
+    *chance = 0.0;
+    for (size_t i = 0; i < c->n_named; i++) {
+        const named *child = &c->named[i];
+        const gg_example_edge edge = {child->n_terms, child->token == truth, i + 1 == c->n_named};
+        if (!gg_examples_add(&c->examples[sampled][class], child->terms, edge))
+            return gg_fail(c->err, GORGON_ERROR_MEMORY, "calibrate: out of memory for examples");
+        if (edge.accepted)
+            *chance = p[i];
+    }
+    return GORGON_OK;
 }
 
 // Drafts after record i, along the text the model really wrote.
@@ -110,6 +129,7 @@ static gorgon_status draft_along(calibrator *c, const gg_cache_sequence *s, uint
     sampling.seed = s->seed;
     sampling.completion = s->completion;
     size_t root = (size_t)s->positions[i] + 1;
+    const uint32_t active = drafting(c->n_drafts++);
     gg_draft drafts[N_CALIBRATED];
     for (size_t p = 0; p < N_CALIBRATED; p++) {
         drafts[p] = (gg_draft){c->state[p], s->tokens[root], root, &sampling};
@@ -125,10 +145,10 @@ static gorgon_status draft_along(calibrator *c, const gg_cache_sequence *s, uint
     // The token after position q was the model's own choice while q is a record.
     for (uint32_t next = i + 1; next < s->n_records && s->positions[next] == root; next++, root++) {
         gorgon_token truth = s->tokens[root + 1];
-        float missed = 1.0f;
-        for (size_t p = 0; p < N_CALIBRATED && status == GORGON_OK; p++)
-            status = judge(c, p, &drafts[p], truth, &missed);
-        float path = t->path[t->n - 1] * (1.0f - missed);
+        double chance;
+        ask(c, active, drafts);
+        status = judge(c, sampling.temperature > 0.0f, truth, &chance);
+        float path = t->path[t->n - 1] * (float)chance;
         if (status != GORGON_OK || path < LEAST_PATH || t->n == GG_MAX_DRAFT_DEPTH)
             break;
         t->token[t->n] = truth;
@@ -226,7 +246,7 @@ static gorgon_status collect(calibrator *c)
 {
     size_t n_chunks = gg_cache_chunks(c->cache);
     gorgon_status status = GORGON_OK;
-    c->seen = 0;
+    c->seen = c->n_drafts = 0;
     for (size_t k = 0; k < n_chunks && status == GORGON_OK; k++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
@@ -242,20 +262,19 @@ static gorgon_status collect(calibrator *c)
     return status;
 }
 
-// Fits every weight vector with enough examples; a class without keeps what it had.
-static void fit(calibrator *c)
+// Fits every class with enough examples; one without keeps what it had.
+static gorgon_status fit(calibrator *c)
 {
-    for (size_t p = 0; p < N_CALIBRATED; p++) {
-        for (size_t sampled = 0; sampled < 2; sampled++) {
-            for (size_t d = 0; d < GG_CALIBRATION_DEPTHS; d++) {
-                examples *e = &c->examples[p][sampled][d];
-                if (e->n >= MIN_EXAMPLES)
-                    gg_calibration_fit(e->features[0], e->accepted, e->n,
-                                       c->weights[p].w[sampled][d]);
-                e->n = 0;
-            }
+    bool fits = true;
+    for (size_t sampled = 0; sampled < 2; sampled++) {
+        for (size_t d = 0; d < GG_CALIBRATION_DEPTHS; d++) {
+            gg_examples *e = &c->examples[sampled][d];
+            if (e->n_edges >= MIN_EXAMPLES)
+                fits = gg_calibration_fit(e, c->calibration.w[sampled][d]) && fits;
+            gg_examples_free(e);
         }
     }
+    return fits ? GORGON_OK : gg_fail(c->err, GORGON_ERROR_MEMORY, "calibrate: out of memory");
 }
 
 static gorgon_status count_records(calibrator *c, uint64_t *records)
@@ -317,8 +336,7 @@ static gorgon_status prepare(calibrator *c)
         status = gorgon_heads_open(o->heads, &c->heads, c->err);
     if (status == GORGON_OK)
         status = gorgon_heads_check(c->heads, model, NULL, c->err);
-    for (size_t p = 0; p < N_CALIBRATED; p++)
-        c->weights[p] = *gg_calibration_builtin(calibrated_names[p]);
+    gg_calibration_resolve(NULL, 0, calibrated_names, N_CALIBRATED, &c->calibration);
     uint64_t records = 0;
     if (status == GORGON_OK)
         status = count_records(c, &records);
@@ -338,13 +356,9 @@ static gorgon_status prepare(calibrator *c)
 static void release(calibrator *c)
 {
     close_proposers(c);
-    for (size_t p = 0; p < N_CALIBRATED; p++) {
-        for (size_t sampled = 0; sampled < 2; sampled++) {
-            for (size_t d = 0; d < GG_CALIBRATION_DEPTHS; d++) {
-                gg_free(c->examples[p][sampled][d].features);
-                gg_free(c->examples[p][sampled][d].accepted);
-            }
-        }
+    for (size_t sampled = 0; sampled < 2; sampled++) {
+        for (size_t d = 0; d < GG_CALIBRATION_DEPTHS; d++)
+            gg_examples_free(&c->examples[sampled][d]);
     }
     gorgon_heads_free(c->heads);
     gg_cache_free(c->cache);
@@ -362,7 +376,7 @@ static gorgon_status write_weights(calibrator *c)
     float *packed = gg_alloc(n, sizeof *packed);
     if (!packed)
         return gg_fail(c->err, GORGON_ERROR_MEMORY, "calibrate: out of memory");
-    gg_calibration_pack(calibrated_names, c->weights, N_CALIBRATED, packed);
+    gg_calibration_pack(calibrated_names, N_CALIBRATED, &c->calibration, packed);
     gorgon_status status =
         gg_heads_set_calibration(c->options->heads, c->options->set, packed, n, NULL, c->err);
     gg_free(packed);
@@ -390,7 +404,7 @@ gorgon_status gorgon_calibrate(gorgon_engine *engine, const gorgon_calibrate_opt
         if (status == GORGON_OK)
             status = collect(c);
         if (status == GORGON_OK)
-            fit(c);
+            status = fit(c);
     }
     if (status == GORGON_OK)
         status = write_weights(c);

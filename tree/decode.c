@@ -403,42 +403,45 @@ static void count_prediction(gorgon_telemetry *t, float p, bool accepted)
     t->predicted[bucket] += (double)p;
 }
 
-static void judge(gorgon_decoder *d, const gg_slot *slot, const gg_candidate *c, size_t proposer,
-                  bool accepted)
+static void count_node(gorgon_telemetry *t, size_t depth, size_t rank, float p, bool accepted)
 {
-    gorgon_telemetry *t = &d->telemetry[proposer];
-    const gg_opinion *o = &d->grower.opinions[c->opinions + proposer];
+    size_t row = depth <= GORGON_TELEMETRY_DEPTH ? depth - 1 : GORGON_TELEMETRY_DEPTH - 1;
+    size_t column = rank < GORGON_TELEMETRY_RANK ? rank : GORGON_TELEMETRY_RANK - 1;
+    t->offered[row][column]++;
+    t->accepted[row][column] += accepted;
+    t->expected += (double)p;
+}
+
+// What the target's own token says about an edge: to the telemetry of those who named it, and to
+// the tap.
+static void judge(gorgon_decoder *d, const gg_slot *slot, const gg_candidate *c, bool accepted)
+{
     size_t depth = (size_t)slot->tree.depth[c->parent] + 1;
-    gg_online_observe(&d->grower.online[proposer], depth, o->calibrated, accepted);
-    count_prediction(t, o->corrected, accepted);
-    if (c->node != GG_NO_NODE) {
-        size_t row = depth <= GORGON_TELEMETRY_DEPTH ? depth - 1 : GORGON_TELEMETRY_DEPTH - 1;
-        size_t column = o->rank < GORGON_TELEMETRY_RANK ? o->rank : GORGON_TELEMETRY_RANK - 1;
-        t->offered[row][column]++;
-        t->accepted[row][column] += accepted;
-        t->expected += (double)o->corrected;
+    for (size_t p = 0; p < d->n_proposers; p++) {
+        if (!(c->namers.set & UINT32_C(1) << p))
+            continue;
+        count_prediction(&d->telemetry[p], c->edge, accepted);
+        if (c->node != GG_NO_NODE)
+            count_node(&d->telemetry[p], depth, c->namers.rank[p], c->edge, accepted);
     }
     if (d->tap) {
-        gg_edge_outcome outcome = {.proposer = d->proposer[proposer]->name,
+        gg_edge_outcome outcome = {.proposers = c->namers.set,
                                    .sampled = slot->stream->request.sampling.temperature > 0.0f,
                                    .depth = depth,
-                                   .rank = o->rank,
-                                   .features = o->features,
-                                   .calibrated = o->calibrated,
+                                   .calibrated = c->calibrated,
+                                   .corrected = c->edge,
                                    .accepted = accepted};
         d->tap(d->tap_context, &outcome);
     }
 }
 
-// An accepted node counts for the proposer that was surest of it.
+// An accepted node counts for the proposer that spoke most strongly for it.
 static void name_winner(gorgon_decoder *d, const gg_candidate *c)
 {
     size_t winner = d->n_proposers;
     for (size_t p = 0; p < d->n_proposers; p++) {
-        const gg_opinion *o = &d->grower.opinions[c->opinions + p];
-        if ((c->proposers & UINT32_C(1) << p) &&
-            (winner == d->n_proposers ||
-             o->corrected > d->grower.opinions[c->opinions + winner].corrected))
+        bool named = c->namers.set & UINT32_C(1) << p;
+        if (named && (winner == d->n_proposers || c->said[p] > c->said[winner]))
             winner = p;
     }
     d->telemetry[winner].won++;
@@ -458,14 +461,10 @@ static void learn_edges(gorgon_decoder *d)
         if (i >= v->n || v->path[i] != c->parent)
             continue;
         bool accepted = v->decided[i] == c->token;
-        for (size_t p = 0; p < d->n_proposers; p++) {
-            if (c->proposers & UINT32_C(1) << p)
-                judge(d, slot, c, p, accepted);
-        }
+        gg_online_observe(&d->grower.online, i + 1, c->calibrated, accepted);
+        judge(d, slot, c, accepted);
         if (accepted && c->node != GG_NO_NODE)
             name_winner(d, c);
-        if (c->proposers & (c->proposers - 1))
-            gg_online_observe(&d->grower.online[GG_MAX_PROPOSERS], i + 1, c->merged, accepted);
     }
 }
 

@@ -13,18 +13,14 @@ void gorgon_decoder_options_init(gorgon_decoder_options *options)
     *options = (gorgon_decoder_options){.tree = "auto", .rule = "exact", .max_streams = 1};
 }
 
-static void take_weights(gorgon_decoder *d, const gorgon_decoder_options *o, size_t i)
+static void calibrate(gorgon_decoder *d, const gorgon_decoder_options *o)
 {
-    // For a proposer without any weights of its own: its score is taken as log-odds.
-    static const gg_calibration_weights plain = {
-        .w = {{{0, 1}, {0, 1}, {0, 1}, {0, 1}}, {{0, 1}, {0, 1}, {0, 1}, {0, 1}}}};
-    const char *name = d->proposer[i]->name;
-    gg_calibration_weights *w = &d->grower.weights[i];
     const gg_head_set *set = o->heads ? gg_heads_set(o->heads, o->head_set) : NULL;
-    if (set && gg_calibration_unpack(set->calibration, set->n_calibration, name, w))
-        return;
-    const gg_calibration_weights *builtin = gg_calibration_builtin(name);
-    *w = builtin ? *builtin : plain;
+    const char *names[GG_MAX_PROPOSERS];
+    for (size_t i = 0; i < d->n_proposers; i++)
+        names[i] = d->proposer[i]->name;
+    gg_calibration_resolve(set ? set->calibration : NULL, set ? set->n_calibration : 0, names,
+                           d->n_proposers, &d->grower.calibration);
 }
 
 static gg_proposer_config proposer_config(const gorgon_decoder *d, const gorgon_decoder_options *o)
@@ -53,7 +49,6 @@ static gorgon_status add_proposer(gorgon_decoder *d, const gorgon_decoder_option
     d->n_proposers++;
     d->grower.proposer[i] = d->proposer[i];
     d->telemetry[i].proposer = d->proposer[i]->name;
-    take_weights(d, o, i);
     return GORGON_OK;
 }
 
@@ -102,7 +97,11 @@ static gorgon_status add_proposers(gorgon_decoder *d, const gorgon_decoder_optio
         if (status != GORGON_OK)
             return status;
     }
-    return strcmp(o->propose, "all") == 0 ? add_all(d, o, err) : add_listed(d, o, err);
+    gorgon_status status =
+        strcmp(o->propose, "all") == 0 ? add_all(d, o, err) : add_listed(d, o, err);
+    if (status == GORGON_OK)
+        calibrate(d, o);
+    return status;
 }
 
 static size_t most_token_bytes(const gorgon_tokenizer *tokenizer)

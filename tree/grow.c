@@ -15,23 +15,20 @@ gorgon_status gg_grower_create(gg_grower *g, size_t max_nodes, size_t max_sprout
     g->max_expansions = max_nodes + max_sprouts;
     size_t capacity = g->max_expansions * GG_MAX_CHILDREN * g->n_proposers;
     g->pool = gg_alloc_uninit(capacity, sizeof *g->pool);
-    g->opinions = gg_alloc_uninit(capacity * g->n_proposers, sizeof *g->opinions);
     g->heap = gg_alloc_uninit(capacity, sizeof *g->heap);
     g->order = gg_alloc(g->max_expansions, sizeof *g->order);
     g->first_child = gg_alloc(GG_MAX_TREE_NODES, sizeof *g->first_child);
     g->n_children = gg_alloc(GG_MAX_TREE_NODES, sizeof *g->n_children);
-    if (!g->pool || !g->opinions || !g->heap || !g->order || !g->first_child || !g->n_children)
+    if (!g->pool || !g->heap || !g->order || !g->first_child || !g->n_children)
         return gg_fail(err, GORGON_ERROR_MEMORY, "out of memory for growing trees of %zu nodes",
                        max_nodes);
-    for (size_t i = 0; i <= GG_MAX_PROPOSERS; i++)
-        gg_online_init(&g->online[i]);
+    gg_online_init(&g->online);
     return GORGON_OK;
 }
 
 void gg_grower_clear(gg_grower *g)
 {
     gg_free(g->pool);
-    gg_free(g->opinions);
     gg_free(g->heap);
     gg_free(g->order);
     gg_free(g->first_child);
@@ -97,65 +94,72 @@ static uint32_t heap_pop(gg_grower *g)
     return top;
 }
 
-// The candidate of this expansion that bears `token`, made if there is none yet.
-static gg_candidate *candidate_of(gg_grower *g, size_t first, uint32_t sprout, uint32_t parent,
-                                  gorgon_token token)
+// One node whose children are asked for.
+typedef struct expansion {
+    const gg_sprout *sprout;
+    uint32_t sprout_index, node;
+    size_t first; // of its candidates, which end the pool
+    size_t depth; // of the children
+    const gorgon_sampling *sampling;
+    uint64_t position; // of the children in the sequence
+    const float *weights;
+} expansion;
+
+static float noise_of(const expansion *x, gorgon_token token)
 {
-    for (size_t i = first; i < g->n_pool; i++) {
+    if (!(x->sampling->temperature > 0.0f))
+        return 0.0f;
+    return gg_gumbel(x->sampling, x->position, (uint32_t)token);
+}
+
+// The candidate of this expansion that bears `token`, made if there is none yet.
+static gg_candidate *candidate_of(gg_grower *g, const expansion *x, gorgon_token token)
+{
+    for (size_t i = x->first; i < g->n_pool; i++) {
         if (g->pool[i].token == token)
             return &g->pool[i];
     }
-    gg_candidate *c = &g->pool[g->n_pool];
-    *c = (gg_candidate){.sprout = sprout,
-                        .parent = parent,
+    gg_candidate *c = &g->pool[g->n_pool++];
+    gg_term terms[GG_SHARED];
+    gg_shared_terms(x->depth, x->sprout->tree->path[x->node], noise_of(x, token), terms);
+    *c = (gg_candidate){.sprout = x->sprout_index,
+                        .parent = x->node,
                         .token = token,
                         .node = GG_NO_NODE,
-                        .opinions = (uint32_t)(g->n_pool * g->n_proposers),
-                        .merged = 0.0f,
-                        .rank = UINT16_MAX};
-    g->n_pool++;
+                        .odds = gg_log_odds(x->weights, terms, GG_SHARED)};
     return c;
 }
 
-// Turns a proposer's edge into a probability and merges it into its candidate.
-static void add_edge(gg_grower *g, size_t first, uint32_t sprout, const gg_sprout *s,
-                     size_t proposer, const gg_edge *edge)
+// Merges a proposer's edge into its candidate.
+static void add_edge(gg_grower *g, const expansion *x, size_t proposer, const gg_edge *edge)
 {
-    const gg_draft *draft = s->draft[proposer];
-    gg_candidate *c = candidate_of(g, first, sprout, edge->parent, edge->token);
-    uint32_t bit = UINT32_C(1) << proposer;
-    if (c->proposers & bit)
-        return;
-    size_t depth = (size_t)s->tree->depth[edge->parent] + 1;
-    bool sampled = draft->sampling->temperature > 0.0f;
-    float noise = 0.0f;
-    if (sampled)
-        noise = gg_gumbel(draft->sampling, draft->root_position + depth, (uint32_t)edge->token);
-    gg_opinion *o = &g->opinions[c->opinions + proposer];
-    gg_edge_features(edge, depth, s->tree->path[edge->parent], noise, o->features);
-    o->calibrated = gg_calibrated(&g->weights[proposer], sampled, depth, o->features);
-    o->corrected = gg_online_correct(&g->online[proposer], depth, o->calibrated);
-    o->rank = edge->rank;
-    c->proposers |= bit;
-    c->merged = 1.0f - (1.0f - c->merged) * (1.0f - o->corrected);
-    c->rank = edge->rank < c->rank ? edge->rank : c->rank;
+    gg_candidate *c = candidate_of(g, x, edge->token);
+    gg_term terms[GG_WEIGHTS];
+    size_t n = gg_said_terms(proposer, edge, &c->namers, terms);
+    c->odds += gg_log_odds(x->weights, terms, n);
+    if (n > 0)
+        c->said[proposer] = (float)gg_log_odds(x->weights, terms, GG_SAID);
 }
 
-// Edge probabilities of one expansion: corrected where proposers agree, and no more than certain
-// together, since siblings exclude each other.
-static void settle_siblings(gg_grower *g, size_t first, size_t depth)
+// Probabilities of one expansion's edges: calibrated, corrected, and no more than certain together.
+static void settle_siblings(gg_grower *g, const expansion *x)
 {
+    size_t n = g->n_pool - x->first;
+    gg_candidate *siblings = g->pool + x->first;
     double sum = 0.0;
-    for (size_t i = first; i < g->n_pool; i++) {
-        gg_candidate *c = &g->pool[i];
-        bool several = (c->proposers & (c->proposers - 1)) != 0;
-        c->edge =
-            several ? gg_online_correct(&g->online[GG_MAX_PROPOSERS], depth, c->merged) : c->merged;
-        sum += (double)c->edge;
+    for (size_t i = 0; i < n; i++)
+        g->odds[i] = siblings[i].odds;
+    gg_choose(g->odds, n);
+    for (size_t i = 0; i < n; i++) {
+        siblings[i].calibrated = (float)g->odds[i];
+        siblings[i].edge = gg_online_correct(&g->online, x->depth, siblings[i].calibrated);
+        sum += (double)siblings[i].edge;
     }
     float scale = sum > 1.0 ? (float)(1.0 / sum) : 1.0f;
-    for (size_t i = first; i < g->n_pool; i++)
-        g->pool[i].edge *= scale;
+    for (size_t i = 0; i < n; i++) {
+        siblings[i].edge *= scale;
+        siblings[i].path = x->sprout->tree->path[x->node] * siblings[i].edge;
+    }
 }
 
 // Best edge first; few entries, nearly sorted.
@@ -177,23 +181,29 @@ static void sort_siblings(gg_grower *g, size_t first)
 static size_t expand(gg_grower *g, uint32_t active, uint32_t sprout, const gg_sprout *s,
                      uint32_t node)
 {
-    size_t first = g->n_pool, depth = s->tree->depth[node];
+    const gg_draft *draft = s->draft[0];
+    expansion x = {.sprout = s,
+                   .sprout_index = sprout,
+                   .node = node,
+                   .first = g->n_pool,
+                   .depth = (size_t)s->tree->depth[node] + 1,
+                   .sampling = draft->sampling};
+    x.position = draft->root_position + x.depth;
+    x.weights = g->calibration.w[x.sampling->temperature > 0.0f][gg_depth_class(x.depth)];
     for (size_t i = 0; i < g->n_proposers; i++) {
         const gg_proposer *p = g->proposer[i];
-        if (!(active & UINT32_C(1) << i) || depth >= p->max_depth)
+        if (!(active & UINT32_C(1) << i) || x.depth > p->max_depth)
             continue;
         double begin = gg_now();
         size_t n = p->ops->expand(p, s->draft[i], s->tree, &node, 1, g->edges, GG_MAX_CHILDREN);
         g->expand_s[i] += gg_now() - begin;
         g->expanded[i]++;
         for (size_t e = 0; e < n; e++)
-            add_edge(g, first, sprout, s, i, &g->edges[e]);
+            add_edge(g, &x, i, &g->edges[e]);
     }
-    settle_siblings(g, first, depth + 1);
-    for (size_t i = first; i < g->n_pool; i++)
-        g->pool[i].path = s->tree->path[node] * g->pool[i].edge;
-    sort_siblings(g, first);
-    return first;
+    settle_siblings(g, &x);
+    sort_siblings(g, x.first);
+    return x.first;
 }
 
 static void expand_into_heap(gg_grower *g, uint32_t active, uint32_t sprout, const gg_sprout *s,
@@ -203,12 +213,22 @@ static void expand_into_heap(gg_grower *g, uint32_t active, uint32_t sprout, con
         heap_push(g, (uint32_t)i);
 }
 
+static uint16_t best_rank(const gg_candidate *c)
+{
+    uint16_t best = UINT16_MAX;
+    for (size_t i = 0; i < GG_MAX_PROPOSERS; i++) {
+        if ((c->namers.set & UINT32_C(1) << i) && c->namers.rank[i] < best)
+            best = c->namers.rank[i];
+    }
+    return best;
+}
+
 // Makes a candidate a node of its tree. False when that tree is full.
 static bool plant(const gg_sprout *s, gg_candidate *c)
 {
     if (s->tree->n > s->max_nodes)
         return false;
-    c->node = gg_tree_add(s->tree, c->parent, c->token, c->edge, c->proposers, c->rank);
+    c->node = gg_tree_add(s->tree, c->parent, c->token, c->edge, c->namers.set, best_rank(c));
     return c->node != GG_NO_NODE;
 }
 

@@ -1,5 +1,5 @@
 // Growing draft trees: best-first over all decoding streams at once, or into a static shape.
-// Proposers' edges become calibrated probabilities; edges with the same parent and token merge.
+// Proposers' edges with the same parent and token merge and become calibrated probabilities.
 // Knows nothing of passes; the planner's objective tells it when to stop.
 #ifndef GG_TREE_GROW_H
 #define GG_TREE_GROW_H
@@ -16,49 +16,41 @@ typedef struct gg_sprout {
     size_t max_nodes;                        // draft nodes, the root not counted
 } gg_sprout;
 
-// What one proposer said about an edge.
-typedef struct gg_opinion {
-    float features[GG_FEATURES];
-    float calibrated; // before the online correction
-    float corrected;
-    uint16_t rank;
-} gg_opinion;
-
 // An edge that was suggested, in the tree or not: those that were not can be judged as well.
 typedef struct gg_candidate {
     uint32_t sprout, parent;
     gorgon_token token;
-    int32_t node;       // its place in the tree, GG_NO_NODE if it never got one
-    uint32_t proposers; // bit set
-    uint32_t opinions;  // index of n_proposers opinions
-    float merged;       // noisy-or of the corrected probabilities
+    int32_t node; // its place in the tree, GG_NO_NODE if it never got one
+    gg_namers namers;
+    float said[GG_MAX_PROPOSERS]; // log-odds that each of them alone adds
+    double odds;                  // joint log-odds against "no child at all"
+    float calibrated;             // its probability before the online correction
     float edge, path;
-    uint16_t rank; // best among the proposers
 } gg_candidate;
 
 typedef struct gg_grower {
     size_t n_proposers;
     const gg_proposer *proposer[GG_MAX_PROPOSERS];
-    gg_calibration_weights weights[GG_MAX_PROPOSERS];
-    gg_online online[GG_MAX_PROPOSERS + 1]; // the last: edges that several proposers named
-    gg_plan *plan;                          // told what drafting costs
+    gg_calibration calibration;
+    gg_online online;
+    gg_plan *plan; // told what drafting costs
     gg_edge edges[GG_MAX_CHILDREN];
-    double expand_s[GG_MAX_PROPOSERS]; // of this growth
-    size_t expanded[GG_MAX_PROPOSERS]; // nodes asked
+    double odds[GG_MAX_CHILDREN * GG_MAX_PROPOSERS]; // of siblings
+    double expand_s[GG_MAX_PROPOSERS];               // of this growth
+    size_t expanded[GG_MAX_PROPOSERS];               // nodes asked
 
     size_t max_expansions;
     gg_candidate *pool; // [max_expansions * GG_MAX_CHILDREN * n_proposers]
     size_t n_pool;
-    gg_opinion *opinions; // [pool capacity * n_proposers]
-    uint32_t *heap;       // [pool capacity] indices of candidates, best at 0
+    uint32_t *heap; // [pool capacity] indices of candidates, best at 0
     size_t n_heap;
     uint32_t *order;       // [max_expansions] candidates in the order in which they became nodes
     uint32_t *first_child; // [GG_MAX_TREE_NODES] of static growth
     uint16_t *n_children;  // [GG_MAX_TREE_NODES]
 } gg_grower;
 
-// For trees of max_nodes draft nodes together, of max_sprouts streams. Proposers and weights are
-// set by the caller before; the grower does not own them.
+// For trees of max_nodes draft nodes together, of max_sprouts streams. Proposers and
+// calibration are set by the caller before; the grower does not own them.
 gorgon_status gg_grower_create(gg_grower *g, size_t max_nodes, size_t max_sprouts,
                                gorgon_error *err);
 void gg_grower_clear(gg_grower *g);

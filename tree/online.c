@@ -12,11 +12,6 @@ static const float prior = 3.0f;             // accepted edges as expected, beli
 static const float keep = 1.0f - 1.0f / 512; // per observation in a bucket
 static const float ceiling = 0.98f;
 
-static size_t depth_class(size_t depth)
-{
-    return depth < GG_CALIBRATION_DEPTHS ? depth - 1 : GG_CALIBRATION_DEPTHS - 1;
-}
-
 static size_t bucket_of(float p)
 {
     size_t b = 0;
@@ -35,7 +30,7 @@ void gg_online_init(gg_online *online)
 // Straight lines through (0, 0), the centres and (1, end).
 float gg_online_correct(const gg_online *online, size_t depth, float p)
 {
-    const float *value = online->depth[depth_class(depth)].value;
+    const float *value = online->depth[gg_depth_class(depth)].value;
     size_t b = 0;
     while (b < B && p > centre[b])
         b++;
@@ -84,7 +79,7 @@ static void rebuild(gg_online_class *c)
 
 void gg_online_observe(gg_online *online, size_t depth, float p, bool accepted)
 {
-    gg_online_class *c = &online->depth[depth_class(depth)];
+    gg_online_class *c = &online->depth[gg_depth_class(depth)];
     size_t b = bucket_of(p);
     c->expected[b] = keep * c->expected[b] + p;
     c->observed[b] = keep * c->observed[b] + (accepted ? 1.0f : 0.0f);

@@ -1,5 +1,5 @@
 // Online correction of calibrated probabilities: expected against observed acceptance in buckets,
-// per proposer (and for edges that several proposers named) and depth class, forgetting slowly.
+// per depth class, forgetting slowly.
 // The corrected curve of a depth class never falls: a better edge stays the better edge.
 #ifndef GG_TREE_ONLINE_H
 #define GG_TREE_ONLINE_H

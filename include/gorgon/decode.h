@@ -113,12 +113,12 @@ typedef struct gorgon_telemetry {
                     [GORGON_TELEMETRY_RANK]; // nodes whose parent was accepted
     uint64_t accepted[GORGON_TELEMETRY_DEPTH]
                      [GORGON_TELEMETRY_RANK]; // of those, the target's token
-    double expected;                          // sum of their probabilities
-    // Accepted nodes that it gave the highest probability of all proposers that named them (ties:
-    // the one listed first): over the proposers they add up to the accepted nodes.
+    double expected; // sum of their probabilities, to which all who named them contribute
+    // Accepted nodes for which it spoke most strongly of all proposers that named them (ties: the
+    // one listed first): over the proposers they add up to the accepted nodes.
     uint64_t won;
     // How far its probabilities come true: every edge that it suggested below an accepted parent,
-    // in the tree or not, by tenths of the probability that growth gave it.
+    // in the tree or not, by tenths of the probability that growth gave the edge.
     uint64_t suggested[GORGON_TELEMETRY_BUCKETS];
     uint64_t came_true[GORGON_TELEMETRY_BUCKETS];
     double predicted[GORGON_TELEMETRY_BUCKETS]; // sums of these probabilities

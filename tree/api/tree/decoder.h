@@ -8,12 +8,11 @@
 // One suggested edge whose parent was accepted, judged by the target's token. Edges that were not
 // put into the tree are judged as well, so the sample does not depend on the tree's size.
 typedef struct gg_edge_outcome {
-    const char *proposer;
-    bool sampled; // temperature > 0
-    size_t depth; // of the edge's child, root's children have 1
-    uint16_t rank;
-    const float *features; // [GG_FEATURES]
-    float calibrated;      // without the online correction
+    uint32_t proposers; // bit set of those who named it, in the order of the decoder's list
+    bool sampled;       // temperature > 0
+    size_t depth;       // of the edge's child, root's children have 1
+    float calibrated;   // without the online correction
+    float corrected;
     bool accepted;
 } gg_edge_outcome;
 typedef void (*gg_edge_tap_fn)(void *context, const gg_edge_outcome *outcome);
