@@ -14,6 +14,7 @@
 #include "core/system.h"
 #include "gorgon/trainers.h"
 #include "heads/head_set.h"
+#include "train_curve.h"
 #include "train_record.h"
 #include "trainers/adamw.h"
 
@@ -40,9 +41,10 @@ typedef struct training {
     float *gradient;
     double *partial;
     gg_train_scores scores;
+    gg_train_curve curve;
     uint64_t steps, first_step; // of the whole run; done before this call
     double started;             // gg_now
-    double last_loss;
+    double last_loss, last_rate;
 } training;
 
 void gorgon_train_options_init(gorgon_train_options *options)
@@ -267,6 +269,8 @@ static gorgon_status set_up(training *t, gorgon_error *err)
     bool resumed;
     if (status == GORGON_OK)
         status = gg_train_state_load(&t->state, t->state_path, &resumed, err);
+    if (status == GORGON_OK)
+        status = gg_train_curve_open(o->curve, o->n_heads, t->state.step, &t->curve, err);
     double steps = o->epochs * (double)gg_train_data_positions(t->data) / (double)o->batch;
     t->steps = steps < 1.0 ? 1 : (uint64_t)ceil(steps);
     t->first_step = t->state.step;
@@ -313,6 +317,7 @@ static gorgon_status update(training *t, gorgon_error *err)
                        "rate below %g",
                        (unsigned long long)step, o->learning_rate);
     s->step = step;
+    t->last_rate = rate;
     return GORGON_OK;
 }
 
@@ -400,6 +405,13 @@ static bool report(const training *t, bool scored)
     return t->options->progress(t->options->context, &progress);
 }
 
+// The curve before the state: a curve may know steps that the state lost, not the other way round.
+static gorgon_status save(const training *t, gorgon_error *err)
+{
+    gorgon_status status = gg_train_curve_save(&t->curve, err);
+    return status == GORGON_OK ? gg_train_state_save(&t->state, t->state_path, err) : status;
+}
+
 static gorgon_status run_steps(training *t, gorgon_error *err)
 {
     uint64_t every = t->options->checkpoint_steps;
@@ -408,12 +420,15 @@ static gorgon_status run_steps(training *t, gorgon_error *err)
         bool point = status == GORGON_OK && point_due(t);
         if (point)
             status = add_point(t, err);
+        if (status == GORGON_OK)
+            status = gg_train_curve_add(&t->curve, t->state.step, t->last_rate, t->last_loss,
+                                        point ? &t->scores : NULL, err);
         if (status != GORGON_OK)
             return status;
         bool stop = !report(t, point);
         bool due = t->state.step == t->steps || (every > 0 && t->state.step % every == 0);
         if (stop || due)
-            status = gg_train_state_save(&t->state, t->state_path, err);
+            status = save(t, err);
         if (status != GORGON_OK)
             return status;
         if (stop)
@@ -514,6 +529,7 @@ static void clear(training *t)
     gg_medusa_trainer_free(t->trainer);
     gg_batch_maker_clear(&t->maker);
     gg_train_state_clear(&t->state);
+    gg_train_curve_clear(&t->curve);
     gg_train_data_free(t->data);
     gg_cache_free(t->cache);
     gg_free(t->buffers.input);

@@ -45,6 +45,7 @@ typedef struct gorgon_train_options {
     const char *cache;         // feature cache made by gorgon_synth
     const char *out;           // heads file to write
     const char *state;         // checkpoint file of the training run, NULL = "<cache>/train.state"
+    const char *curve;         // CSV file of the loss and accuracy of every step, NULL = none
     uint64_t seed;             // default 1
     const char *architecture;  // "medusa" (default) or "recurrent", which sees drafted tokens
     size_t n_heads;            // depths that are trained, default 4
