@@ -157,15 +157,16 @@ static gorgon_status forward_block(gg_medusa_trainer *m, const float *parameters
     if (block == 0) {
         gg_operand x = {batch->input, batch->rows, input, input, false};
         gg_operand w = {parameters, width, input, input, true};
-        status = gg_gemm(m->team, &x, &w, false, m->slope[0], batch->rows, width, width, err);
+        status = gg_gemm(m->team, m->kernels, &x, &w, false, m->slope[0], batch->rows, width, width,
+                         err);
         work.before = batch->input;
         work.before_ld = input;
     }
     for (size_t h = 0; block > 0 && h < s->n_heads && status == GORGON_OK; h++) {
         gg_operand x = {m->z[block - 1] + h * d, batch->rows, d, width, false};
         gg_operand w = {parameters + gg_medusa_weight_at(s, block, h), d, d, d, true};
-        status =
-            gg_gemm(m->team, &x, &w, false, m->slope[block] + h * d, batch->rows, d, width, err);
+        status = gg_gemm(m->team, m->kernels, &x, &w, false, m->slope[block] + h * d, batch->rows,
+                         d, width, err);
         work.before = m->z[block - 1];
         work.before_ld = width;
         work.before_step = d;
@@ -187,7 +188,8 @@ gorgon_status gg_medusa_run_logits(gg_medusa_trainer *m, const gg_medusa_batch *
     for (size_t at = 0; at < pairs && status == GORGON_OK; at += m->logit_rows) {
         size_t rows = pairs - at < m->logit_rows ? pairs - at : m->logit_rows;
         gg_operand x = {z + at * d, rows, d, d, false};
-        status = gg_gemm(m->team, &x, &transposed, false, m->logits, rows, n_out, n_out, err);
+        status = gg_gemm(m->team, m->kernels, &x, &transposed, false, m->logits, rows, n_out, n_out,
+                         err);
         if (status != GORGON_OK)
             break;
         gg_medusa_loss loss = {.kernels = m->kernels, .rows = rows, .n_out = n_out};
@@ -200,7 +202,8 @@ gorgon_status gg_medusa_run_logits(gg_medusa_trainer *m, const gg_medusa_batch *
         gg_medusa_loss_run(m->team, &loss);
         gg_operand g = {m->logits, rows, n_out, n_out, false};
         if (batch->gradient)
-            status = gg_gemm(m->team, &g, &output, false, m->dz + at * d, rows, d, d, err);
+            status =
+                gg_gemm(m->team, m->kernels, &g, &output, false, m->dz + at * d, rows, d, d, err);
     }
     return status;
 }
@@ -236,7 +239,8 @@ static gorgon_status backward_block(gg_medusa_trainer *m, const float *parameter
     if (block == 0) {
         gg_operand da = {m->slope[0], rows, width, width, true};
         gg_operand x = {batch->input, rows, input, input, false};
-        return gg_gemm(m->team, &da, &x, false, batch->gradient, width, input, input, err);
+        return gg_gemm(m->team, m->kernels, &da, &x, false, batch->gradient, width, input, input,
+                       err);
     }
     gorgon_status status = GORGON_OK;
     for (size_t h = 0; h < s->n_heads && status == GORGON_OK; h++) {
@@ -245,9 +249,10 @@ static gorgon_status backward_block(gg_medusa_trainer *m, const float *parameter
         da_t.transposed = true;
         gg_operand z = {m->z[block - 1] + h * d, rows, d, width, false};
         gg_operand w = {parameters + at, d, d, d, false};
-        status = gg_gemm(m->team, &da_t, &z, false, batch->gradient + at, d, d, d, err);
+        status = gg_gemm(m->team, m->kernels, &da_t, &z, false, batch->gradient + at, d, d, d, err);
         if (status == GORGON_OK)
-            status = gg_gemm(m->team, &da, &w, true, m->dz + h * d, rows, d, width, err);
+            status =
+                gg_gemm(m->team, m->kernels, &da, &w, true, m->dz + h * d, rows, d, width, err);
     }
     return status;
 }

@@ -60,9 +60,9 @@ static gorgon_status forward_depth(gg_medusa_trainer *m, const float *parameters
     float *a = m->slope[0] + k * d;
     gg_operand s = state_before(m, batch, k), e = token_at(m, batch, k);
     gg_operand w = {parameters, d, d, 2 * d, true}, r = {parameters + d, d, d, 2 * d, true};
-    gorgon_status status = gg_gemm(m->team, &s, &w, false, a, rows, d, width, err);
+    gorgon_status status = gg_gemm(m->team, m->kernels, &s, &w, false, a, rows, d, width, err);
     if (status == GORGON_OK)
-        status = gg_gemm(m->team, &e, &r, true, a, rows, d, width, err);
+        status = gg_gemm(m->team, m->kernels, &e, &r, true, a, rows, d, width, err);
     if (status != GORGON_OK)
         return status;
     depth_work work = {.m = m, .rows = rows, .from = k, .n = 1};
@@ -79,7 +79,8 @@ static gorgon_status forward_block(gg_medusa_trainer *m, const float *parameters
     size_t d = m->shape.d, pairs = batch->rows * m->shape.n_heads;
     gg_operand z = {m->z[block - 1], pairs, d, d, false};
     gg_operand w = {parameters + gg_medusa_weight_at(&m->shape, block, 0), d, d, d, true};
-    gorgon_status status = gg_gemm(m->team, &z, &w, false, m->slope[block], pairs, d, d, err);
+    gorgon_status status =
+        gg_gemm(m->team, m->kernels, &z, &w, false, m->slope[block], pairs, d, d, err);
     if (status != GORGON_OK)
         return status;
     depth_work work = {.m = m, .rows = batch->rows, .block = block, .n = m->shape.n_heads};
@@ -122,9 +123,10 @@ static gorgon_status backward_block(gg_medusa_trainer *m, const float *parameter
     da_t.transposed = true;
     gg_operand z = {m->z[block - 1], pairs, d, d, false};
     gg_operand w = {parameters + at, d, d, d, false};
-    gorgon_status status = gg_gemm(m->team, &da_t, &z, false, batch->gradient + at, d, d, d, err);
+    gorgon_status status =
+        gg_gemm(m->team, m->kernels, &da_t, &z, false, batch->gradient + at, d, d, d, err);
     if (status == GORGON_OK)
-        status = gg_gemm(m->team, &da, &w, true, m->dz, pairs, d, d, err);
+        status = gg_gemm(m->team, m->kernels, &da, &w, true, m->dz, pairs, d, d, err);
     return status;
 }
 
@@ -149,14 +151,16 @@ static gorgon_status backward_depth(gg_medusa_trainer *m, const float *parameter
     gg_operand da = {m->slope[0] + k * d, rows, d, width, false}, da_t = da;
     da_t.transposed = true;
     gg_operand s = state_before(m, batch, k), e = token_at(m, batch, k);
-    gorgon_status status = gg_gemm(m->team, &da_t, &s, more, batch->gradient, d, d, 2 * d, err);
+    gorgon_status status =
+        gg_gemm(m->team, m->kernels, &da_t, &s, more, batch->gradient, d, d, 2 * d, err);
     if (status == GORGON_OK)
-        status = gg_gemm(m->team, &da_t, &e, more, batch->gradient + d, d, d, 2 * d, err);
+        status =
+            gg_gemm(m->team, m->kernels, &da_t, &e, more, batch->gradient + d, d, d, 2 * d, err);
     if (status != GORGON_OK || k == 0)
         return status;
     gg_operand w = {parameters, d, d, 2 * d, false};
     pass_back(m, rows, k);
-    return gg_gemm(m->team, &da, &w, true, m->dz + (k - 1) * d, rows, d, width, err);
+    return gg_gemm(m->team, m->kernels, &da, &w, true, m->dz + (k - 1) * d, rows, d, width, err);
 }
 
 gorgon_status gg_recurrent_run(gg_medusa_trainer *m, const float *parameters,

@@ -310,7 +310,8 @@ static gorgon_status update(training *t, gorgon_error *err)
                               .clip = o->clip,
                               .n_decayed = t->layout.n_weights};
     gg_adamw vectors = {t->layout.n, s->parameters, s->first, s->second, t->gradient, t->partial};
-    double norm = gg_adamw_step(gg_engine_team(t->engine), &adamw, &vectors, step, rate);
+    double norm = gg_adamw_step(gg_engine_team(t->engine), gg_engine_kernels(t->engine), &adamw,
+                                &vectors, step, rate);
     if (!isfinite(norm))
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "training: the gradient of step %llu is not finite; expected a learning "
