@@ -93,6 +93,8 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
     cli_add_string(spec, "weight-type", 0, &o->weight_type, "TYPE", "F16 (default), F32 or Q8_0");
     cli_add_string(spec, "state", 0, &o->state, "FILE",
                    "state of the training (default: train.state in the cache)");
+    cli_add_string(spec, "curve", 0, &o->curve, "FILE",
+                   "write loss and held-out accuracy of every step as CSV");
     cli_add_u64(spec, "checkpoint-steps", &o->checkpoint_steps, 0, 1e12,
                 "steps between saved states (default 100)");
 }

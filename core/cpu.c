@@ -54,8 +54,8 @@ static features detect(void)
     // F, DQ, BW, VL, VNNI
     f.avx512 = f.avx2 && (xcr0 & XCR0_AVX512) == XCR0_AVX512 && has(b, 16) && has(b, 17) &&
                has(b, 30) && has(b, 31) && has(c, 11);
-    // TILE, INT8
-    f.amx = f.avx512 && (xcr0 & XCR0_AMX) == XCR0_AMX && has(d, 24) && has(d, 25);
+    // BF16, TILE, INT8
+    f.amx = f.avx512 && (xcr0 & XCR0_AMX) == XCR0_AMX && has(d, 22) && has(d, 24) && has(d, 25);
     f.avxvnni = f.avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 4);
     return f;
 }

@@ -99,6 +99,18 @@ static void run_exp_shift_in_place(const gg_kernels *k, op_case in, float *y)
     y[in.n / 2] += sum;
 }
 
+// A third of y each: weights, moments. Three updates, so that the moments take part.
+static void run_adamw(const gg_kernels *k, op_case in, float *y)
+{
+    static const gg_adamw_constants constants = {0.9f,  0.999f, 0.1f,  0.001f, 0.7f,
+                                                 0.01f, 10.0f,  1e-8f, 0.002f};
+    const size_t n = in.n / 3;
+    memcpy(y, in.a, n * sizeof *y);
+    memset(y + n, 0, 2 * n * sizeof *y);
+    for (size_t i = 0; i < 3; i++)
+        k->adamw(&constants, in.b + i * n, n, y, y + n, y + 2 * n);
+}
+
 #define OPERATIONS(X)                                                                              \
     X(rms_norm)                                                                                    \
     X(rms_norm_in_place)                                                                           \
@@ -115,7 +127,8 @@ static void run_exp_shift_in_place(const gg_kernels *k, op_case in, float *y)
     X(block_max)                                                                                   \
     X(log_sum_exp)                                                                                 \
     X(exp_shift)                                                                                   \
-    X(exp_shift_in_place)
+    X(exp_shift_in_place)                                                                          \
+    X(adamw)
 
 typedef void (*op_run)(const gg_kernels *k, op_case in, float *y);
 

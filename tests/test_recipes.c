@@ -22,6 +22,11 @@ typedef struct problem {
     uint32_t rank[ROWS * HEADS];
 } problem;
 
+static const gg_kernels *kernels(void)
+{
+    return gg_kernels_get(gg_cpu_level());
+}
+
 static float draw(uint64_t stream, uint64_t i, float scale)
 {
     return scale * (float)(2.0 * gg_random_uniform(7, stream, i, 0) - 1.0);
@@ -90,9 +95,9 @@ static gg_head_trainer *make_trainer(gg_team *team, const problem *p)
 {
     gg_head_trainer *trainer;
     gorgon_error err = {0};
-    cr_assert_eq(gg_head_trainer_create(team, gg_kernels_get(gg_cpu_level()), &p->shape, p->output,
-                                        OUT, ROWS, &trainer, &err),
-                 GORGON_OK, "%s", err.message);
+    cr_assert_eq(
+        gg_head_trainer_create(team, kernels(), &p->shape, p->output, OUT, ROWS, &trainer, &err),
+        GORGON_OK, "%s", err.message);
     return trainer;
 }
 
@@ -368,7 +373,7 @@ Test(recipes, loss_falls)
             for (size_t i = 0; i < ROWS * HEADS; i++)
                 end += p.loss[i];
             start = step == 1 ? end : start;
-            gg_adamw_step(team, &o, &state, step, 0.01);
+            gg_adamw_step(team, kernels(), &o, &state, step, 0.01);
         }
         cr_assert(end < 0.05 * start, "kind %zu: loss %g to %g", kind, start, end);
         gg_head_trainer_free(trainer);

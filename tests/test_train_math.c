@@ -9,6 +9,11 @@
 #include "trainers/adamw.h"
 #include "trainers/blis.h"
 
+static const gg_kernels *kernels(void)
+{
+    return gg_kernels_get(gg_cpu_level());
+}
+
 static float draw(uint64_t stream, uint64_t i, float scale)
 {
     return scale * (float)(2.0 * gg_random_uniform(7, stream, i, 0) - 1.0);
@@ -30,7 +35,8 @@ static void check_gemm(gg_team *team, size_t m, size_t n, size_t k, bool ta, boo
     fill(c, m * ldc, 13, 1.0f);
     gg_operand x = {a, ta ? k : m, ta ? m : k, lda, ta}, y = {b, tb ? n : k, tb ? k : n, ldb, tb};
     gorgon_error err = {0};
-    cr_assert_eq(gg_gemm(team, &x, &y, add, c, m, n, ldc, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(gg_gemm(team, kernels(), &x, &y, add, c, m, n, ldc, &err), GORGON_OK, "%s",
+                 err.message);
     for (size_t i = 0; i < m; i++) {
         for (size_t j = 0; j < ldc; j++) {
             double want = add || j >= n ? (double)draw(13, i * ldc + j, 1.0f) : 0.0;
@@ -74,7 +80,7 @@ Test(train_math, products_do_not_depend_on_threads)
             fill(c[i], m * n, 13, 1.0f);
             cr_assert_eq(gg_team_create(i == 0 ? 1 : 4, &team, NULL), GORGON_OK);
             gg_operand x = {a, m, k, k, false}, y = {b, n, k, k, true};
-            cr_assert_eq(gg_gemm(team, &x, &y, true, c[i], m, n, n, NULL), GORGON_OK);
+            cr_assert_eq(gg_gemm(team, kernels(), &x, &y, true, c[i], m, n, n, NULL), GORGON_OK);
             gg_team_free(team);
         }
         cr_assert_eq(memcmp(c[0], c[1], m * n * sizeof(float)), 0, "%zu x %zu x %zu", m, n, k);
@@ -92,12 +98,13 @@ Test(train_math, bad_shapes_are_refused)
     gorgon_error err = {0};
     cr_assert_eq(gg_team_create(1, &team, NULL), GORGON_OK);
     gg_operand x = {a, 3, 4, 4, false}, y = {a, 4, 3, 3, false}, narrow = {a, 4, 3, 2, false};
-    cr_assert_eq(gg_gemm(team, &x, &y, false, c, 3, 3, 3, NULL), GORGON_OK);
-    cr_assert_eq(gg_gemm(team, &x, &x, false, c, 3, 4, 4, &err), GORGON_ERROR_ARGUMENT);
+    cr_assert_eq(gg_gemm(team, kernels(), &x, &y, false, c, 3, 3, 3, NULL), GORGON_OK);
+    cr_assert_eq(gg_gemm(team, kernels(), &x, &x, false, c, 3, 4, 4, &err), GORGON_ERROR_ARGUMENT);
     cr_assert(strstr(err.message, "operand b is [3, 4], expected [4, 4]"), "%s", err.message);
-    cr_assert_eq(gg_gemm(team, &x, &narrow, false, c, 3, 3, 3, NULL), GORGON_ERROR_ARGUMENT);
-    cr_assert_eq(gg_gemm(team, &x, &y, false, c, 3, 3, 2, NULL), GORGON_ERROR_ARGUMENT);
-    cr_assert_eq(gg_gemm(team, &x, &y, false, c, 4, 3, 3, NULL), GORGON_ERROR_ARGUMENT);
+    cr_assert_eq(gg_gemm(team, kernels(), &x, &narrow, false, c, 3, 3, 3, NULL),
+                 GORGON_ERROR_ARGUMENT);
+    cr_assert_eq(gg_gemm(team, kernels(), &x, &y, false, c, 3, 3, 2, NULL), GORGON_ERROR_ARGUMENT);
+    cr_assert_eq(gg_gemm(team, kernels(), &x, &y, false, c, 4, 3, 3, NULL), GORGON_ERROR_ARGUMENT);
     gg_team_free(team);
 }
 
@@ -129,14 +136,14 @@ Test(train_math, adamw_follows_its_formula)
             double vh = rv[i] / (1.0 - pow(0.999, (double)step));
             rp[i] -= rate * (mh / (sqrt(vh) + 1e-8) + (i < 3000 ? 0.1 * rp[i] : 0.0));
         }
-        double got = gg_adamw_step(team, &o, &state, step, rate);
+        double got = gg_adamw_step(team, kernels(), &o, &state, step, rate);
         cr_assert(fabs(got - norm) < 1e-6 * norm);
         for (size_t i = 0; i < N; i++)
             cr_assert(fabs((double)p[i] - rp[i]) < 2e-6, "step %d, parameter %zu", (int)step, i);
     }
     memcpy(first, p, sizeof p);
     g[17] = NAN; // a broken gradient changes nothing
-    cr_assert(isnan(gg_adamw_step(team, &o, &state, 4, 0.1)));
+    cr_assert(isnan(gg_adamw_step(team, kernels(), &o, &state, 4, 0.1)));
     cr_assert_eq(memcmp(first, p, sizeof p), 0);
     gg_team_free(team);
 }

@@ -56,7 +56,7 @@ gorgon_status gg_weights_apply(const gg_head_pass *p, gg_weights w, gg_operand x
 {
     gg_operand w_t = matrix(p->parameters, w);
     w_t.transposed = true;
-    return gg_gemm(p->m->team, &x, &w_t, add, y.data, y.n, w.n_out, y.ld, err);
+    return gg_gemm(p->m->team, p->m->kernels, &x, &w_t, add, y.data, y.n, w.n_out, y.ld, err);
 }
 
 gorgon_status gg_weights_gradient(const gg_head_pass *p, gg_weights w, gg_rows dy, gg_operand x,
@@ -64,15 +64,15 @@ gorgon_status gg_weights_gradient(const gg_head_pass *p, gg_weights w, gg_rows d
 {
     gg_operand dy_t = gg_operand_of(dy, w.n_out);
     dy_t.transposed = true;
-    return gg_gemm(p->m->team, &dy_t, &x, add, p->batch->gradient + w.at, w.n_out, w.n_in, w.n_in,
-                   err);
+    return gg_gemm(p->m->team, p->m->kernels, &dy_t, &x, add, p->batch->gradient + w.at, w.n_out,
+                   w.n_in, w.n_in, err);
 }
 
 gorgon_status gg_weights_back(const gg_head_pass *p, gg_weights w, gg_rows dy, gg_rows dx, bool add,
                               gorgon_error *err)
 {
     const gg_operand x = gg_operand_of(dy, w.n_out), y = matrix(p->parameters, w);
-    return gg_gemm(p->m->team, &x, &y, add, dx.data, dx.n, w.n_in, dx.ld, err);
+    return gg_gemm(p->m->team, p->m->kernels, &x, &y, add, dx.data, dx.n, w.n_in, dx.ld, err);
 }
 
 gg_lanes gg_first_lanes(const gg_head_pass *p)

@@ -143,7 +143,8 @@ static gorgon_status run_logits(gg_head_trainer *m, const gg_head_batch *batch, 
     for (size_t at = 0; at < pairs && status == GORGON_OK; at += m->logit_rows) {
         size_t rows = pairs - at < m->logit_rows ? pairs - at : m->logit_rows;
         gg_operand x = {z + at * d, rows, d, d, false};
-        status = gg_gemm(m->team, &x, &transposed, false, m->logits, rows, n_out, n_out, err);
+        status = gg_gemm(m->team, m->kernels, &x, &transposed, false, m->logits, rows, n_out, n_out,
+                         err);
         if (status != GORGON_OK)
             break;
         gg_head_loss loss = {.kernels = m->kernels, .rows = rows, .n_out = n_out};
@@ -156,7 +157,8 @@ static gorgon_status run_logits(gg_head_trainer *m, const gg_head_batch *batch, 
         gg_head_loss_run(m->team, &loss);
         gg_operand g = {m->logits, rows, n_out, n_out, false};
         if (batch->gradient)
-            status = gg_gemm(m->team, &g, &output, false, m->dz + at * d, rows, d, d, err);
+            status =
+                gg_gemm(m->team, m->kernels, &g, &output, false, m->dz + at * d, rows, d, d, err);
     }
     return status;
 }

@@ -13,6 +13,7 @@
 #include "core/limits.h"
 #include "core/system.h"
 #include "gorgon/trainers.h"
+#include "train_curve.h"
 #include "train_options.h"
 #include "train_record.h"
 #include "trainers/adamw.h"
@@ -40,10 +41,11 @@ typedef struct training {
     float *gradient;
     double *partial;
     gg_train_scores scores;
+    gg_train_curve curve;
     uint64_t steps, first_step; // of the whole run; done before this call
     uint64_t chosen_step;       // that the written heads are of
     double started;             // gg_now
-    double last_loss;
+    double last_loss, last_rate;
 } training;
 
 // An unwritable target is found before the work, not after it.
@@ -200,6 +202,8 @@ static gorgon_status set_up(training *t, gorgon_error *err)
                                         &t->trainer, err);
     if (status == GORGON_OK)
         status = begin_or_resume(t, err);
+    if (status == GORGON_OK)
+        status = gg_train_curve_open(o->curve, t->shape.n_heads, t->state.step, &t->curve, err);
     double steps = o->epochs * (double)gg_train_data_positions(t->data) / (double)o->batch;
     t->steps = steps < 1.0 ? 1 : (uint64_t)ceil(steps);
     t->first_step = t->state.step;
@@ -239,13 +243,15 @@ static gorgon_status update(training *t, gorgon_error *err)
                               .clip = o->clip,
                               .n_decayed = t->layout.n_weights};
     gg_adamw vectors = {t->layout.n, s->parameters, s->first, s->second, t->gradient, t->partial};
-    double norm = gg_adamw_step(gg_engine_team(t->engine), &adamw, &vectors, step, rate);
+    double norm = gg_adamw_step(gg_engine_team(t->engine), gg_engine_kernels(t->engine), &adamw,
+                                &vectors, step, rate);
     if (!isfinite(norm))
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "training: the gradient of step %llu is not finite; expected a learning "
                        "rate below %g",
                        (unsigned long long)step, o->learning_rate);
     s->step = step;
+    t->last_rate = rate;
     return GORGON_OK;
 }
 
@@ -386,6 +392,13 @@ static bool report(const training *t, bool scored)
     return t->options.progress(t->options.context, &progress);
 }
 
+// The curve before the state: a curve may know steps that the state lost, not the other way round.
+static gorgon_status save(const training *t, gorgon_error *err)
+{
+    gorgon_status status = gg_train_curve_save(&t->curve, err);
+    return status == GORGON_OK ? gg_train_state_save(&t->state, t->state_path, err) : status;
+}
+
 static gorgon_status run_steps(training *t, gorgon_error *err)
 {
     uint64_t every = t->options.checkpoint_steps;
@@ -394,13 +407,16 @@ static gorgon_status run_steps(training *t, gorgon_error *err)
         bool point = status == GORGON_OK && point_due(t);
         if (point)
             status = add_point(t, err);
+        if (status == GORGON_OK)
+            status = gg_train_curve_add(&t->curve, t->state.step, t->last_rate, t->last_loss,
+                                        point ? &t->scores : NULL, err);
         if (status != GORGON_OK)
             return status;
         bool stop = !report(t, point);
         bool due = t->state.step == t->steps || out_of_patience(t) ||
                    (every > 0 && t->state.step % every == 0);
         if (stop || due)
-            status = gg_train_state_save(&t->state, t->state_path, err);
+            status = save(t, err);
         if (status != GORGON_OK)
             return status;
         if (stop)
@@ -464,6 +480,7 @@ static void clear(training *t)
     gg_head_trainer_free(t->trainer);
     gg_batch_maker_clear(&t->maker);
     gg_train_state_clear(&t->state);
+    gg_train_curve_clear(&t->curve);
     gg_train_data_free(t->data);
     gg_cache_free(t->cache);
     gg_free(t->buffers.input);

@@ -2,9 +2,7 @@
 // block of 32. A packed weight block is a B tile as it lies in memory (Q8_0) or after its nibbles
 // are spread (Q4). The integer dots leave through memory and are scaled as at every other level.
 // Few rows do not fill a tile: they are the AVX-512 level's. Everything else is in its table too.
-#include "kernels/simd_avx512.h" // the lanes
-
-#include <stdatomic.h>
+#include "kernels/tiles.h"
 
 enum {
     AHEAD = 1,      // blocks whose tile products run before their dots are scaled
@@ -13,18 +11,10 @@ enum {
     MAX_PARTS = 4,  // row tiles that share one decoding of the weights
     CHUNK = 24,     // blocks whose weights and scales are decoded at once
     BLOCK_Q = 512,  // bytes of a block as a B tile: [8][16][4]
-    LINE = 64,      // bytes of a row of a B or C tile
     C_TILE = 0,     // tile registers
     A_TILE = 1,
     B_TILE = 2,
 };
-
-// What LDTILECFG reads.
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
 
 // The weights of one tile over a chunk of blocks.
 typedef struct weights {
@@ -62,20 +52,14 @@ INLINE size_t block_bytes(const gg_dtype type)
     return type == GG_Q4_0 ? 288 : type == GG_Q4_1 ? 320 : 544;
 }
 
-// Tile instructions are opaque to the compiler, which must not move loads and stores across them.
-INLINE void order_memory(void)
-{
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
 static void configure(size_t rows, size_t row_bytes)
 {
     tile_config c = {.palette = 1};
     c.rows[C_TILE] = c.rows[A_TILE] = (uint8_t)rows;
     c.rows[B_TILE] = (uint8_t)(row_bytes / 4);
-    c.row_bytes[C_TILE] = c.row_bytes[B_TILE] = LINE;
+    c.row_bytes[C_TILE] = c.row_bytes[B_TILE] = TILE_LINE;
     c.row_bytes[A_TILE] = (uint16_t)row_bytes;
-    __asm__ volatile("ldtilecfg (%0)" : : "r"(&c) : "memory");
+    load_config(&c);
 }
 
 // One block of weights: scales as floats, Q4 values as bytes. Q4_0 becomes signed here, once,
@@ -110,7 +94,7 @@ INLINE void decode(const gg_dtype type, const uint8_t *tile, call *c, size_t b)
     // The same block of the next tile: an address that may lie beyond the matrix.
     const uintptr_t next = (uintptr_t)block + c->w->tile_bytes;
     UNROLL
-    for (size_t line = 0; line < block_bytes(type); line += LINE)
+    for (size_t line = 0; line < block_bytes(type); line += TILE_LINE)
         _mm_prefetch((const char *)(next + line), _MM_HINT_T0);
     decode_block(type, block, &c->weights, b);
 }
@@ -121,9 +105,9 @@ INLINE void multiply(const int8_t *a, size_t lda, const void *b, void *dots)
     // C_TILE, A_TILE, B_TILE: the names of registers have to be literals.
     _tile_zero(0);
     _tile_loadd(1, a, lda);
-    _tile_loadd(2, b, LINE);
+    _tile_loadd(2, b, TILE_LINE);
     _tile_dpbssd(0, 1, 2);
-    _tile_stored(0, dots, LINE);
+    _tile_stored(0, dots, TILE_LINE);
 }
 
 // acc of `rows` rows after one block.
@@ -263,26 +247,21 @@ size_t gg_amx_multiply_adds(size_t steps, uint32_t *seed)
         x[i] = *seed;
         w[i] = 0x03030303u;
     }
-    tile_config c = {.palette = 1};
-    for (size_t i = 0; i < 8; i++) {
-        c.rows[i] = 16;
-        c.row_bytes[i] = LINE;
-    }
-    __asm__ volatile("ldtilecfg (%0)" : : "r"(&c) : "memory");
+    configure_full();
     order_memory();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    _tile_loadd(4, x, LINE);
-    _tile_loadd(5, w, LINE);
+    _tile_loadd(4, x, TILE_LINE);
+    _tile_loadd(5, w, TILE_LINE);
     for (size_t i = 0; i < steps; i++) {
         _tile_dpbssd(0, 4, 5);
         _tile_dpbssd(1, 4, 5);
         _tile_dpbssd(2, 4, 5);
         _tile_dpbssd(3, 4, 5);
     }
-    _tile_stored(0, x, LINE);
+    _tile_stored(0, x, TILE_LINE);
     _tile_release();
     order_memory();
     *seed ^= x[0];

@@ -266,6 +266,7 @@ const gg_kernels gg_kernels_avx2 = {
     .block_max = block_max,
     .log_sum_exp = log_sum_exp,
     .exp_shift = exp_shift,
+    .adamw = adamw,
     .multiply_adds = multiply_adds,
     .float_multiply_adds = float_multiply_adds,
 };

@@ -197,7 +197,7 @@ static size_t multiply_adds(size_t steps, uint32_t *seed)
     .quantize = quantize, .matmul_f = matmul_f, .rms_norm = rms_norm, .rope = rope,                \
     .scale = scale, .add = add, .silu_mul = silu_mul, .silu_residual = silu_residual,              \
     .to_f16 = to_f16, .from_f16 = from_f16, .attend = attend, .argmax = argmax,                    \
-    .block_max = block_max, .log_sum_exp = log_sum_exp, .exp_shift = exp_shift,                    \
+    .block_max = block_max, .log_sum_exp = log_sum_exp, .exp_shift = exp_shift, .adamw = adamw,    \
     .float_multiply_adds = float_multiply_adds
 
 const gg_kernels gg_kernels_avx512 = {
@@ -213,5 +213,7 @@ const gg_kernels gg_kernels_amx = {
     .name = "amx",
     .matmul_q = gg_amx_matmul_q,
     .multiply_adds = gg_amx_multiply_adds,
+    .dense = gg_amx_dense,
+    .dense_scratch = gg_amx_dense_scratch,
     VECTOR_KERNELS,
 };

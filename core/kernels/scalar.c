@@ -345,6 +345,18 @@ static void attend(const gg_attend *a)
     }
 }
 
+static void adamw(const gg_adamw_constants *c, const float *gradient, size_t n, float *p, float *m,
+                  float *v)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float g = gradient[i] * c->clip;
+        m[i] = c->beta1 * m[i] + c->keep1 * g;
+        v[i] = c->beta2 * v[i] + c->keep2 * (g * g);
+        const float root = __builtin_sqrtf(v[i] * c->root2) + c->epsilon;
+        p[i] -= c->rate1 * m[i] / root + c->decay * p[i];
+    }
+}
+
 static size_t multiply_adds(size_t steps, uint32_t *seed)
 {
     enum { CHAINS = 8 };
@@ -396,6 +408,7 @@ const gg_kernels GG_SCALAR_TABLE = {
     .block_max = block_max,
     .log_sum_exp = log_sum_exp,
     .exp_shift = exp_shift,
+    .adamw = adamw,
     .multiply_adds = multiply_adds,
     .float_multiply_adds = float_multiply_adds,
 };

@@ -122,6 +122,10 @@ INLINE vf vf_div(vf a, vf b)
 {
     return (vf){_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
 }
+INLINE vf vf_sqrt(vf a)
+{
+    return (vf){_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)};
+}
 INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return (vf){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};

@@ -20,6 +20,8 @@ extern const gg_kernels gg_kernels_amx; // AVX-512's kernels with the product on
 void gg_amx_matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qrows *a, size_t rows,
                      float *y, size_t ldy);
 size_t gg_amx_multiply_adds(size_t steps, uint32_t *seed);
+void gg_amx_dense(const gg_dense *product); // amx_dense.c
+size_t gg_amx_dense_scratch(void);
 
 // exp(x) = 2^n * e^r, n = round(x / ln 2), e^r by a polynomial of degree 7 (Cephes).
 #define GG_EXP_MIN    (-104.0f) // e^-104 rounds to 0

@@ -241,6 +241,26 @@ static size_t argmax(const float *x, size_t n)
     return (size_t)at[winner];
 }
 
+static void adamw(const gg_adamw_constants *c, const float *gradient, size_t n, float *p, float *m,
+                  float *v)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t left = n - i;
+        const vf g = vf_mul(vf_load_n(gradient + i, left), vf_set1(c->clip));
+        const vf first =
+            vf_add(vf_mul(vf_set1(c->beta1), vf_load_n(m + i, left)), vf_mul(vf_set1(c->keep1), g));
+        const vf second = vf_add(vf_mul(vf_set1(c->beta2), vf_load_n(v + i, left)),
+                                 vf_mul(vf_set1(c->keep2), vf_mul(g, g)));
+        const vf root = vf_add(vf_sqrt(vf_mul(second, vf_set1(c->root2))), vf_set1(c->epsilon));
+        const vf old = vf_load_n(p + i, left);
+        const vf step =
+            vf_add(vf_div(vf_mul(vf_set1(c->rate1), first), root), vf_mul(vf_set1(c->decay), old));
+        vf_store_n(m + i, first, left);
+        vf_store_n(v + i, second, left);
+        vf_store_n(p + i, vf_sub(old, step), left);
+    }
+}
+
 static size_t float_multiply_adds(size_t steps, uint32_t *seed)
 {
     enum { CHAINS = 6, LANES = 16 }; // twice as many where vf is one register

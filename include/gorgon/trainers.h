@@ -60,6 +60,7 @@ typedef struct gorgon_train_options {
     const char *cache;        // feature cache made by gorgon_synth
     const char *out;          // heads file to write
     const char *state;        // checkpoint file of the training run, NULL = "<cache>/train.state"
+    const char *curve;        // CSV file of the loss and accuracy of every step, NULL = none
     uint64_t seed;            // default 1
     const char *architecture; // one of gorgon_train_architectures, default "medusa"
     size_t n_heads;           // depths that are trained, 0 (default): the architecture's number

@@ -108,13 +108,34 @@ typedef struct gg_attend {
 } gg_attend;
 size_t gg_attend_scratch(size_t group, size_t head_dim);
 
+// c[m][n] (+)= a[m][k] . b[k][n] in floats, one thread: a part of a trainer's product.
+typedef struct gg_dense {
+    size_t m, n, k;
+    const float *a, *b; // element (i, l) of a at a[i * a_row + l * a_col], one of the two is 1; b
+    size_t a_row, a_col, b_row, b_col;
+    float *c; // element (i, j) at c[i * c_row + j]
+    size_t c_row;
+    bool accumulate;
+    void *scratch; // dense_scratch() bytes, 64-byte aligned
+} gg_dense;
+
+// Constants of one update of AdamW (arXiv 1711.05101).
+typedef struct gg_adamw_constants {
+    float beta1, beta2, keep1, keep2; // keep = 1 - beta
+    float clip;                       // factor on the gradient
+    float rate1;                      // learning rate / bias correction of the first moment
+    float root2;                      // 1 / bias correction of the second moment
+    float epsilon;
+    float decay; // learning rate * weight decay
+} gg_adamw_constants;
+
 // In order of preference. A CPU may lack one of the middle: AVX-512 came without AVX-VNNI.
 typedef enum gg_level {
     GG_LEVEL_SCALAR,
     GG_LEVEL_AVX2,    // AVX2, FMA, F16C
     GG_LEVEL_AVXVNNI, // and AVX-VNNI
     GG_LEVEL_AVX512,  // AVX-512 F, BW, VL, DQ, VNNI
-    GG_LEVEL_AMX,     // and int8 tiles (AMX-TILE, AMX-INT8)
+    GG_LEVEL_AMX,     // and tiles (AMX-TILE, AMX-INT8, AMX-BF16)
     GG_LEVEL_COUNT
 } gg_level;
 
@@ -157,6 +178,16 @@ typedef struct gg_kernels {
     // operands and receives the result, so that the work cannot be dropped.
     size_t (*multiply_adds)(size_t steps, uint32_t *seed);
     size_t (*float_multiply_adds)(size_t steps, uint32_t *seed); // of f32: the limit of attention
+    // For trainers, n elements, nothing fused: with g = gradient * clip
+    //   m = beta1 * m + keep1 * g,  v = beta2 * v + keep2 * (g * g),
+    //   p -= rate1 * m / (sqrt(v * root2) + epsilon) + decay * p.
+    void (*adamw)(const gg_adamw_constants *constants, const float *gradient, size_t n, float *p,
+                  float *m, float *v);
+    // For trainers, on levels that do it faster than plain f32 would; else NULL. Not bit-identical
+    // to anything: an output differs from the exact one by at most 2^-16 sum |a| |b|, and from
+    // nothing else than a's row, b's column and k does it depend.
+    void (*dense)(const gg_dense *product);
+    size_t (*dense_scratch)(void);
 } gg_kernels;
 
 // The best level this CPU and operating system support (cpuid, XCR0, and for AMX the permission to

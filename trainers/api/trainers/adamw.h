@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/kernels.h"
 #include "core/team.h"
 
 typedef struct gg_adamw_options {
@@ -27,8 +28,8 @@ size_t gg_adamw_partials(size_t n);
 
 // Update number `step` (the first is 1). Returns the gradient norm before the clip; when it is not
 // finite nothing is updated.
-double gg_adamw_step(gg_team *team, const gg_adamw_options *options, const gg_adamw *state,
-                     uint64_t step, double learning_rate);
+double gg_adamw_step(gg_team *team, const gg_kernels *kernels, const gg_adamw_options *options,
+                     const gg_adamw *state, uint64_t step, double learning_rate);
 
 // Learning rate of update `step` (the first is 1) of `total`: linear up to `peak` over `warmup`
 // updates, then half a cosine down to 0.
