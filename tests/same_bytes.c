@@ -26,14 +26,10 @@ static_assert((int)GG_LEVEL_COUNT <= (int)MAX_VALUES, "more levels than values")
 
 typedef enum factor { PROPOSE, TREE, THREADS, LEVEL, TEMPERATURE } factor;
 
-static const char *const proposers[] = {"",
-                                        "lookup,recycling",
-                                        "datastore",
-                                        "lookup,datastore",
-                                        "heads",
-                                        "heads,lookup",
-                                        "heads,lookup,recycling,datastore"};
-enum { N_PROPOSERS = sizeof proposers / sizeof proposers[0], N_WITHOUT_HEADS = 4 };
+static const char *const proposers[] = {
+    "",      "lookup,recycling", "lookup,datastore",
+    "heads", "heads,lookup",     "heads,lookup,recycling,datastore"};
+enum { N_PROPOSERS = sizeof proposers / sizeof proposers[0], N_WITHOUT_HEADS = 3 };
 static const char *const trees[] = {"4", "16", "64", "auto"};
 
 typedef struct setting {
