@@ -8,6 +8,7 @@
 
 #include "core/limits.h"
 #include "heads/head_set.h"
+#include "tree/calibration.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,6 +27,17 @@ static unsigned touch(const void *data, size_t n)
     return sum;
 }
 
+// Weights always come out, and none that a probability could break on.
+static void resolve_calibration(const gg_head_set *s)
+{
+    static const char *const names[] = {"recycling", "heads", "newcomer"};
+    gg_calibration c;
+    gg_calibration_resolve(s->calibration, s->n_calibration, names, 3, &c);
+    const float *w = &c.w[0][0][0];
+    for (size_t i = 0; i < sizeof c.w / sizeof *w; i++)
+        require(w[i] > -1e7f && w[i] < 1e7f);
+}
+
 static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
 {
     const gg_head_shape *shape = &s->shape;
@@ -42,6 +54,7 @@ static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
     }
     for (size_t i = 0; i < shape->n_draft; i++)
         require(s->draft_ids[i] < n_vocab && (i == 0 || s->draft_ids[i] > s->draft_ids[i - 1]));
+    resolve_calibration(s);
     return sum;
 }
 
