@@ -22,8 +22,6 @@ void gg_heads_ids_name(gg_heads_name name, size_t set);
 // The tensor of a part: "heads.<set>.<head>.block.<block>.weight", ".bias", or
 // "heads.<set>.<head>.<role>.weight".
 void gg_heads_part_name(gg_heads_name name, size_t set, const gg_head_part *part);
-// Greatest rank of a low-rank part.
-enum { GG_HEADS_MAX_RANK = 4096 };
 
 // True for F32, F16 and Q8_0: what weights of heads may be stored as.
 bool gg_heads_weight_type(gg_dtype type);

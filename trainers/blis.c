@@ -118,7 +118,7 @@ gorgon_status gg_gemm(gg_team *team, const gg_kernels *kernels, const gg_operand
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "matrix product: output [%zu, %zu] over %zu has leading dimension %zu", m, n,
                        k, ldc);
-    product p = {.whole = {m, n, k, a->data, b->data}, .run = run_blis};
+    product p = {.whole = {.m = m, .n = n, .k = k, .a = a->data, .b = b->data}, .run = run_blis};
     p.whole.a_row = a->transposed ? 1 : a->ld;
     p.whole.a_col = a->transposed ? a->ld : 1;
     p.whole.b_row = b->transposed ? 1 : b->ld;

@@ -65,7 +65,7 @@ static gorgon_status check_ranges(const gorgon_train_options *o, size_t d_model,
         uint64_t value, least, most;
     } counts[] = {{"n_heads", o->n_heads, 1, GG_MAX_DRAFT_HEADS},
                   {"n_blocks", o->n_blocks, 1, GG_MAX_HEAD_BLOCKS},
-                  {"rank", o->rank, 0, d_model},
+                  {"rank", o->rank, 0, d_model < GG_HEADS_MAX_RANK ? d_model : GG_HEADS_MAX_RANK},
                   {"batch", o->batch, 1, 1 << 16},
                   {"draft_vocab", o->draft_vocab, 0, GG_MAX_VOCAB}};
     const struct {

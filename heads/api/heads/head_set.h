@@ -11,16 +11,25 @@
 
 // Architectures of heads. With d = d_model, x = the hidden state before the root (the decided
 // token), e_0 = the root's embedding / rms of it (rms(v) = sqrt(mean(v^2) + GG_HEADS_ROOT_EPS)),
-// e_i the same of the token drafted i places after the root. Head k (0-based) predicts the token k
-// + 1 places after the root, with logits = output . z_last (base's output rows of draft_ids, or
-// own):
-//   medusa     z_0 = x + silu(W_0 x + R e_0 + b_0), z_j = z_j-1 + silu(W_j z_j-1 + b_j)
-//   (2401.10774) linear     z = x + W x + R e_0 + b                 one block (after ProphetNet,
-//   arXiv 2001.04063) markov     medusa, and z_last = z_j + U D e_k      D [rank, d], U [d, rank]:
-//   the token before hydra      medusa with R [e_0; ..; e_k] in block 0 (2402.05109) recurrent head
-//   0 alone has weights and serves every depth k < n_heads (and further ones, less
-//              well): what its block 0 gives at depth k is the x of depth k + 1, e_k its e (after
-//              ReDrafter, 2403.09919)
+// e_i the same of the token drafted i places after the root. Head k (0-based) predicts the token
+// that stands k + 1 places after the root; logits = output . z_last (base's output rows of
+// draft_ids, or own).
+//
+// medusa (arXiv 2401.10774):
+//   z_0 = x + silu(W_0 x + R e_0 + b_0), z_j = z_j-1 + silu(W_j z_j-1 + b_j)
+//
+// linear (after ProphetNet, 2001.04063), one block:
+//   z = x + W x + R e_0 + b
+//
+// markov: as medusa, then the token before, D [rank, d], U [d, rank]:
+//   z_last = z_j + U D e_k
+//
+// hydra (2402.05109): as medusa, with this in block 0:
+//   R [e_0; ..; e_k]
+//
+// recurrent (after ReDrafter, 2403.09919): head 0 alone has weights and serves every depth
+// k < n_heads (and further ones, less well); what its block 0 gives at depth k is the x of depth
+// k + 1, e_k its e.
 typedef enum gg_head_kind {
     GG_HEADS_MEDUSA,
     GG_HEADS_LINEAR,
@@ -68,7 +77,10 @@ typedef struct gg_head_part {
     size_t head, block;
     size_t n_out, n_in; // n_in 0: a vector, stored as F32
 } gg_head_part;
-enum { GG_MAX_HEAD_PARTS = GG_MAX_DRAFT_HEADS * (2 * GG_MAX_HEAD_BLOCKS + 4) };
+enum {
+    GG_HEADS_MAX_RANK = 4096,
+    GG_MAX_HEAD_PARTS = GG_MAX_DRAFT_HEADS * (2 * GG_MAX_HEAD_BLOCKS + 4)
+};
 // All parts of a set, head by head; returns how many.
 size_t gg_head_parts(const gg_head_shape *shape, size_t n_vocab,
                      gg_head_part parts[GG_MAX_HEAD_PARTS]);
