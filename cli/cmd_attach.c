@@ -126,6 +126,17 @@ static void settle_flags(attach_flags *f)
     f->calibrate.held_out = f->train.held_out;
 }
 
+static bool check_needed(const cli_spec *spec, const attach_flags *f, const char *const *needed)
+{
+    for (size_t i = 0; needed[i]; i += 2) {
+        const char *value = strcmp(needed[i], "out") == 0 ? f->out : f->cache;
+        if (!value)
+            return cli_complain("%s: missing %s; see gorgon %s --help", spec->command,
+                                needed[i + 1], spec->command);
+    }
+    return true;
+}
+
 // Parses, checks what must be there and opens the model. The exit code in *code when false.
 static bool begin(const cli_spec *spec, int argc, char **argv, attach_flags *f,
                   const char *const *needed, cli_session *session, int *code)
@@ -134,19 +145,15 @@ static bool begin(const cli_spec *spec, int argc, char **argv, attach_flags *f,
     size_t n = 0;
     cli_parsed parsed = cli_parse(spec, argc, argv, &path, &n);
     *code = parsed == CLI_PARSED_HELP ? CLI_OK : CLI_BAD;
-    if (parsed != CLI_PARSED)
+    if (parsed != CLI_PARSED || !check_needed(spec, f, needed))
         return false;
-    for (size_t i = 0; needed[i]; i += 2) {
-        const char *value = strcmp(needed[i], "out") == 0 ? f->out : f->cache;
-        if (!value)
-            return cli_complain("%s: missing %s; see gorgon %s --help", spec->command,
-                                needed[i + 1], spec->command);
-    }
-    if (!cli_data_read(&f->data, &f->texts))
-        return false;
+    bool good = cli_data_read(&f->data, &f->texts);
     settle_flags(f);
     cli_catch_interrupt();
-    return cli_open_model(session, &f->common, path);
+    good = good && cli_open_model(session, &f->common, path);
+    if (!good)
+        cli_data_clear(&f->texts);
+    return good;
 }
 
 static bool open_engine(cli_session *session, const attach_flags *f)

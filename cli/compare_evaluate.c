@@ -221,16 +221,27 @@ static bool add_mixes(evaluation *e, const char *path, json_t *record, json_t *w
     return true;
 }
 
-// FNV-1a over the token ids of the chosen prompts.
+// FNV-1a over the chosen prompts: tokens, place, and the lines with their settings and categories.
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t n)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
 static uint64_t prompts_hash(const compare *c)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < c->prompts.n; i++) {
         const cli_prompt *p = &c->prompts.items[i];
-        for (size_t k = 0; c->chosen[i] && k <= p->n_ids; k++) {
-            hash ^= k < p->n_ids ? (uint32_t)p->ids[k] : UINT32_MAX;
-            hash *= UINT64_C(0x100000001b3);
-        }
+        if (!c->chosen[i])
+            continue;
+        char *line = json_dumps(p->line, JSON_COMPACT | JSON_SORT_KEYS);
+        hash = hash_bytes(hash, &i, sizeof i);
+        hash = hash_bytes(hash, p->ids, p->n_ids * sizeof *p->ids);
+        hash = hash_bytes(hash, line ? line : "", line ? strlen(line) + 1 : 0);
+        free(line);
     }
     return hash;
 }
@@ -240,6 +251,7 @@ static bool identify(const compare *c, json_t *made_from)
     char hash[20];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)prompts_hash(c));
     return json_object_set_new(made_from, "prompts", json_string(hash)) == 0 &&
+           json_object_set_new(made_from, "machine", pairs_machine_json(&c->session)) == 0 &&
            json_object_set_new(made_from, "answer_tokens",
                                json_integer((json_int_t)c->common.tokens)) == 0;
 }

@@ -87,7 +87,11 @@ static bool begin_stage(stage *s, const char *path, json_t *made_from, const cha
         return cli_complain("out of memory");
     s->before = compare_number(s->record, "seconds");
     s->began = cli_seconds();
-    return *done || save_stage(s, false);
+    if (*done || save_stage(s, false))
+        return true;
+    json_decref(s->record);
+    s->record = NULL;
+    return false;
 }
 
 // The record when the stage is done; NULL after a message, or when interrupted.
@@ -271,12 +275,13 @@ json_t *compare_calibrate(compare *c, const compare_architecture *a, uint64_t se
     gorgon_error err = {0};
     stage s;
     bool done;
+    if (!compare_path(path, "%s/calibrate.json", directory) ||
+        !compare_path(heads, "%s/heads.gguf", directory))
+        return NULL;
     json_t *made_from =
         json_pack("{s:O?,s:f,s:I}", "train", json_object_get(trained, "made_from"), "epochs",
                   compare_number(trained, "epochs"), "positions", (json_int_t)c->positions);
-    if (!compare_path(path, "%s/calibrate.json", directory) ||
-        !compare_path(heads, "%s/heads.gguf", directory) ||
-        !begin_stage(&s, path, made_from, "calibrate", a, seed, &done))
+    if (!begin_stage(&s, path, made_from, "calibrate", a, seed, &done))
         return NULL;
     if (done)
         return s.record;

@@ -172,15 +172,24 @@ static bool read_jsonl(cli_data *data, const char *path)
     return !bad;
 }
 
+// Found here, not when the passage's turn comes in the middle of long work.
+static bool is_plain(const char *path, const char *text, size_t n)
+{
+    size_t bad = strlen(text);
+    if (bad < n)
+        return cli_complain("%s: byte %zu is NUL, expected text", path, bad);
+    if (!gorgon_utf8_valid(text, n, &bad))
+        return cli_complain("%s: byte %zu is not UTF-8", path, bad);
+    return true;
+}
+
 static bool read_plain(cli_data *data, const char *path)
 {
     size_t n;
     char *text = cli_read_file(path, &n);
     if (!text)
         return false;
-    const bool good = strlen(text) == n
-                          ? add_passages(data, text, n)
-                          : cli_complain("%s: byte %zu is NUL, expected text", path, strlen(text));
+    const bool good = is_plain(path, text, n) && add_passages(data, text, n);
     free(text);
     return good;
 }

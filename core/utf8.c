@@ -82,3 +82,8 @@ size_t gorgon_utf8_complete(const char *text, size_t length)
     }
     return length;
 }
+
+bool gorgon_utf8_valid(const char *text, size_t length, size_t *bad)
+{
+    return gg_utf8_valid(text, length, bad);
+}

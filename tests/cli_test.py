@@ -535,6 +535,10 @@ class Attach(Case):
                                   ("e.txt", "short", "holds no text"),
                                   ("f.txt", "a long text\0" * 9, "byte 11 is NUL")]:
             self.refused("synth", MODEL, *cache, "--data", self.file(name, text), about=about)
+        with open(self.path("g.txt"), "wb") as f:
+            f.write(b"a plain text " * 9 + b"\xe9 and on")
+        self.refused("synth", MODEL, *cache, "--data", self.path("g.txt"),
+                     about="byte 117 is not UTF-8")
         self.refused("synth", MODEL, *cache, "--data", self.path("absent"), about="absent")
         self.assertFalse(os.path.exists(self.path("refused")))
         self.refused("train", MODEL, "--cache", self.path("absent"), "-o", self.path("heads.gguf"),

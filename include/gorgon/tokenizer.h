@@ -62,6 +62,8 @@ gorgon_status gorgon_tokenizer_chat(const gorgon_tokenizer *tokenizer,
 // Length of the longest prefix of text[0..length) that does not end inside a UTF-8 character;
 // used to stream text token by token.
 size_t gorgon_utf8_complete(const char *text, size_t length);
+// True if the text is valid UTF-8 throughout; else *bad is the first byte that is not.
+bool gorgon_utf8_valid(const char *text, size_t length, size_t *bad);
 
 // Frees what gorgon functions allocated for the caller. NULL is legal.
 void gorgon_free(void *block);

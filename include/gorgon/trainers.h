@@ -79,8 +79,8 @@ typedef struct gorgon_train_options {
     double held_out;          // share of sequences kept for evaluation, default 0.05
     const char *weight_type;  // "F16" (default), "F32", "Q8_0"
     // The run is evaluated ten times; when so many points in a row have not raised the expected
-    // accepted length on held-out text, it ends. 0 (default): it runs to its end. Either way the
-    // heads of the best point are written.
+    // accepted length on held-out text, it ends. 0 (default): it runs to its end. Either way
+    // the last point's heads are written, unless an earlier point's are better.
     size_t patience;
     uint64_t checkpoint_steps; // default 100
     gorgon_progress_fn progress;
