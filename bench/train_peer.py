@@ -243,6 +243,8 @@ def compare(architecture, args, folder):
         "ratio_quartiles": statistics.quantiles([b / a for a, b in pairs], n=4)[::2],
         "steps_compared": len(differences),
         "loss_difference_max": max(differences),
+        "steps_within_1e-4": next((i for i, x in enumerate(differences) if x > 1e-4),
+                                  len(differences)),
         "losses": losses,
     }
 
@@ -269,12 +271,13 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             results.append(compare(architecture, args, folder))
     print("| heads | gorgon positions/s | PyTorch positions/s | ratio | quartiles | largest difference of "
-          "a step's loss |\n|---|---|---|---|---|---|")
+          "a step's loss | steps before it passes 1e-4 |\n|---|---|---|---|---|---|---|")
     for r in results:
         rates, (low, high) = r["positions_per_s"], r["ratio_quartiles"]
         print(f"| {r['architecture']} | {rates['gorgon']:.0f} | {rates['torch']:.0f} "
               f"({r['torch']['variant']}) | {r['ratio']:.2f} | {low:.2f} to {high:.2f} "
-              f"| {r['loss_difference_max']:.1e} over {r['steps_compared']} steps |")
+              f"| {r['loss_difference_max']:.1e} "
+              f"| {r['steps_within_1e-4']} of {r['steps_compared']} |")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=1)
