@@ -109,7 +109,8 @@ Test(synth, other_texts_need_another_cache)
     setting t = set_up();
     size_t n;
     gorgon_error err = {0};
-    gg_cache_chunk_free(written(&t, &n), n);
+    gg_cache_sequence *all = written(&t, &n);
+    gg_cache_chunk_free(all, n);
     t.options.n_data--;
     cr_assert_eq(gorgon_synth(t.model, &t.options, &err), GORGON_ERROR_MISMATCH, "%s", err.message);
     err = (gorgon_error){0};
