@@ -111,11 +111,15 @@ double cli_seconds(void); // monotonic clock
 
 // Environment, read here and nowhere else.
 const char *cli_environment_cpu(void); // GORGON_CPU or NULL
+// Proposers where the user names none.
+#define CLI_PROPOSE_WITHOUT_HEADS "lookup,recycling"
+#define CLI_PROPOSE_WITH_HEADS    "heads," CLI_PROPOSE_WITHOUT_HEADS
 // Default file of measured pass costs below the user's cache directory; NULL if there is none.
 const char *cli_default_cost_cache(void);
 
-// What a heads file holds: sets, accuracy, training record; to stdout.
-bool cli_report_heads(const char *path, bool json);
+// What a heads file holds: sets, accuracy, training record, to stdout; in JSON also `advice`
+// (borrowed, NULL = none) on how to use them.
+bool cli_report_heads(const char *path, bool json, json_t *advice);
 // What a datastore holds, checksums compared.
 bool cli_report_datastore(const char *path, bool json);
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "advice.h"
 #include "data.h"
 
 typedef struct attach_flags {
@@ -14,6 +15,7 @@ typedef struct attach_flags {
     cli_data texts; // of the files in data
     double temperature;
     uint64_t seed;
+    size_t trial; // questions
     bool no_root, keep_cache;
 } attach_flags;
 
@@ -27,6 +29,7 @@ static void init_flags(attach_flags *f)
     f->synth.progress = f->train.progress = f->calibrate.progress = cli_progress;
     f->temperature = (double)f->synth.temperature;
     f->seed = 1;
+    f->trial = 12;
 }
 
 static void add_common_flags(cli_spec *spec, attach_flags *f)
@@ -181,6 +184,27 @@ static int finish(gorgon_status status, const gorgon_error *err)
     return CLI_BAD;
 }
 
+// The heads are complete, whatever becomes of the trial.
+static int report(const cli_session *session, const attach_flags *f)
+{
+    gorgon_model_info info;
+    gorgon_model_describe(session->model, &info);
+    json_t *advice = NULL;
+    if (f->trial > 0)
+        advice = cli_advise(session, &f->common, f->out, f->seed, f->trial);
+    bool good = cli_report_heads(f->out, f->common.json, advice);
+    if (advice && !f->common.json)
+        cli_print_advice(advice, info.path, f->out);
+    const bool tried = advice || f->trial == 0;
+    const bool same = !advice || json_is_true(json_object_get(advice, "same_output"));
+    json_decref(advice);
+    if (!tried && cli_interrupted()) {
+        cli_complain("interrupted in the trial; the heads are complete");
+        return CLI_INTERRUPTED;
+    }
+    return !good || !tried ? CLI_BAD : same ? CLI_OK : CLI_DIFFERS;
+}
+
 int cmd_attach(int argc, char **argv)
 {
     static const char *const needed[] = {"out", "-o HEADS", NULL};
@@ -189,7 +213,8 @@ int cmd_attach(int argc, char **argv)
     cli_spec spec = {
         .command = "attach",
         .summary = "make heads for a checkpoint: the model writes its training text, heads are "
-                   "trained on it and calibrated; interrupted, the same command continues",
+                   "trained on it, calibrated and tried out, with advice on how to use them; "
+                   "interrupted, the same command continues",
         .positional = "MODEL",
         .min_positional = 1,
         .max_positional = 1,
@@ -206,6 +231,8 @@ int cmd_attach(int argc, char **argv)
     add_held_out_flag(&spec, &f);
     add_calibrate_flags(&spec, &f);
     cli_add_flag(&spec, "keep-cache", &f.keep_cache, "keep the text and features at the end");
+    cli_add_size(&spec, "trial", 0, &f.trial, 0, 1000,
+                 "questions to try the heads on at the end, for advice (default 12)");
     add_common_flags(&spec, &f);
     cli_session session = {0};
     int code;
@@ -222,10 +249,10 @@ int cmd_attach(int argc, char **argv)
     options.threads = f.common.threads;
     options.cpu_level = cli_environment_cpu();
     code = finish(gorgon_attach(session.model, &options, &err), &err);
+    if (code == CLI_OK)
+        code = report(&session, &f);
     cli_close(&session);
     cli_data_clear(&f.texts);
-    if (code == CLI_OK && !cli_report_heads(f.out, f.common.json))
-        code = CLI_BAD;
     return code;
 }
 
@@ -292,7 +319,7 @@ int cmd_train(int argc, char **argv)
     if (open_engine(&session, &f))
         code = finish(gorgon_train(session.engine, &f.train, &err), &err);
     cli_close(&session);
-    if (code == CLI_OK && !cli_report_heads(f.out, f.common.json))
+    if (code == CLI_OK && !cli_report_heads(f.out, f.common.json, NULL))
         code = CLI_BAD;
     return code;
 }
@@ -324,7 +351,7 @@ int cmd_calibrate(int argc, char **argv)
     if (open_engine(&session, &f))
         code = finish(gorgon_calibrate(session.engine, &f.calibrate, &err), &err);
     cli_close(&session);
-    if (code == CLI_OK && !cli_report_heads(f.out, f.common.json))
+    if (code == CLI_OK && !cli_report_heads(f.out, f.common.json, NULL))
         code = CLI_BAD;
     return code;
 }

@@ -154,7 +154,7 @@ static void print_set(size_t index, const gorgon_head_set_info *s)
     print_training(s->training_json);
 }
 
-bool cli_report_heads(const char *path, bool json)
+bool cli_report_heads(const char *path, bool json, json_t *advice)
 {
     gorgon_error err = {0};
     gorgon_heads *heads = NULL;
@@ -177,9 +177,10 @@ bool cli_report_heads(const char *path, bool json)
     }
     bool good = true;
     if (json)
-        good = cli_print_json(json_pack("{s:s,s:s,s:s,s:I,s:O}", "kind", "heads", "path", path,
+        good = cli_print_json(json_pack("{s:s,s:s,s:s,s:I,s:O,s:O*}", "kind", "heads", "path", path,
                                         "base", gorgon_heads_base_name(heads), "file_bytes",
-                                        (json_int_t)gorgon_heads_file_bytes(heads), "sets", sets));
+                                        (json_int_t)gorgon_heads_file_bytes(heads), "sets", sets,
+                                        "advice", advice));
     json_decref(sets);
     gorgon_heads_free(heads);
     return good;
@@ -274,7 +275,7 @@ int cmd_info(int argc, char **argv)
         return parsed == CLI_PARSED_HELP ? CLI_OK : CLI_BAD;
     for (size_t i = 0; i < n && good; i++) {
         if (gorgon_heads_probe(paths[i]))
-            good = cli_report_heads(paths[i], json);
+            good = cli_report_heads(paths[i], json, NULL);
         else if (gorgon_datastore_probe(paths[i]))
             good = cli_report_datastore(paths[i], json);
         else

@@ -126,20 +126,20 @@ gorgon_request pairs_request(const cli_prompts *prompts, size_t index)
     return request;
 }
 
-bool pairs_warm_up(const pairs_decoders *decoders, const cli_prompt *prompt)
+bool pairs_warm(gorgon_decoder *decoder, const cli_prompt *prompt)
 {
     enum { WARM_TOKENS = 8 };
     gorgon_request request = cli_request(&prompt->settings, prompt->ids, prompt->n_ids);
     request.max_tokens = WARM_TOKENS;
-    gorgon_decoder *const both[2] = {decoders->plain, decoders->speculative};
-    for (size_t i = 0; i < 2; i++) {
-        gorgon_stream *stream = pairs_decode(both[i], &request);
-        if (!stream)
-            return false;
-        gorgon_stream_free(stream);
-    }
-    gorgon_decoder_reset_telemetry(decoders->speculative);
-    return true;
+    gorgon_stream *stream = pairs_decode(decoder, &request);
+    gorgon_stream_free(stream);
+    gorgon_decoder_reset_telemetry(decoder);
+    return stream != NULL;
+}
+
+bool pairs_warm_up(const pairs_decoders *decoders, const cli_prompt *prompt)
+{
+    return pairs_warm(decoders->plain, prompt) && pairs_warm(decoders->speculative, prompt);
 }
 
 static bool same(const gorgon_stream_result *a, const gorgon_stream_result *b)

@@ -50,6 +50,7 @@ bool pairs_open(cli_session *session, const gorgon_decoder_options *options,
 void pairs_close(pairs_decoders *decoders);
 // A few tokens that are not counted: they touch memory and wake the processor.
 bool pairs_warm_up(const pairs_decoders *decoders, const cli_prompt *prompt);
+bool pairs_warm(gorgon_decoder *decoder, const cli_prompt *prompt); // one of them
 
 // Runs one request to its end; NULL after a message or when interrupted.
 gorgon_stream *pairs_decode(gorgon_decoder *decoder, const gorgon_request *request);

@@ -110,21 +110,33 @@ static bool take_line(const cli_lines *lines, const gorgon_model *model, const c
 }
 
 // Room for one more item, zeroed.
-static cli_prompt *add_item(const cli_lines *lines, cli_prompts *out, size_t *capacity)
+static cli_prompt *add_item(const cli_lines *lines, cli_prompts *out)
 {
-    if (out->n == *capacity) {
-        size_t wanted = *capacity ? 2 * *capacity : 64;
+    if (out->n == out->capacity) {
+        size_t wanted = out->capacity ? 2 * out->capacity : 64;
         cli_prompt *grown = realloc(out->items, wanted * sizeof *grown);
         if (!grown) {
             cli_line_error(lines, "out of memory");
             return NULL;
         }
         out->items = grown;
-        *capacity = wanted;
+        out->capacity = wanted;
     }
     cli_prompt *item = &out->items[out->n++];
     memset(item, 0, sizeof *item);
     return item;
+}
+
+bool cli_prompts_add(const cli_lines *lines, const gorgon_model *model, const cli_common *common,
+                     bool chat, json_t *line, cli_prompts *out)
+{
+    cli_prompt *item = line ? add_item(lines, out) : NULL;
+    if (!item) {
+        json_decref(line);
+        return false;
+    }
+    item->line = line;
+    return take_line(lines, model, common, chat, item);
 }
 
 bool cli_prompts_read(const char *path, const gorgon_model *model, const cli_common *common,
@@ -132,18 +144,11 @@ bool cli_prompts_read(const char *path, const gorgon_model *model, const cli_com
 {
     cli_lines lines;
     bool bad = false;
-    size_t capacity = 0;
     json_t *line = NULL;
     if (!cli_lines_open(&lines, path))
         return false;
-    while (!bad && (line = cli_lines_next(&lines, &bad)) != NULL) {
-        cli_prompt *item = add_item(&lines, out, &capacity);
-        if (item)
-            item->line = line;
-        else
-            json_decref(line);
-        bad = !item || !take_line(&lines, model, common, chat, item);
-    }
+    while (!bad && (line = cli_lines_next(&lines, &bad)) != NULL)
+        bad = !cli_prompts_add(&lines, model, common, chat, line, out);
     if (!bad && out->n == 0)
         bad = !cli_complain("%s: no prompts in it", lines.label);
     cli_lines_close(&lines);

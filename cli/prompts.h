@@ -14,7 +14,7 @@ typedef struct cli_prompt {
 
 typedef struct cli_prompts {
     cli_prompt *items; // [n]
-    size_t n;
+    size_t n, capacity;
 } cli_prompts;
 
 // Reads and checks a whole file ("-" = standard input): {"id","category","turns":[..]} (the first
@@ -23,6 +23,9 @@ typedef struct cli_prompts {
 // False after a message that names the line.
 bool cli_prompts_read(const char *path, const gorgon_model *model, const cli_common *common,
                       bool chat, cli_prompts *out);
+// One more, from a line of such a file, which is taken over; `lines` names its place, or is NULL.
+bool cli_prompts_add(const cli_lines *lines, const gorgon_model *model, const cli_common *common,
+                     bool chat, json_t *line, cli_prompts *out);
 void cli_prompts_clear(cli_prompts *prompts);
 // Most positions that one of them may take.
 size_t cli_prompts_positions(const cli_prompts *prompts);

@@ -34,8 +34,8 @@ void cli_add_decode_flags(cli_spec *spec, cli_common *c)
     cli_add_string(spec, "datastore", 0, &c->datastore, "FILE",
                    "text to draft from, made by `gorgon index`");
     cli_add_string(spec, "propose", 0, &c->propose, "A,B|all|none",
-                   "proposers (default: heads,lookup with heads, else lookup,recycling; "
-                   "datastore if one is given)");
+                   "proposers (default: heads if there are any, lookup, recycling, and datastore "
+                   "if one is given)");
     cli_add_string(spec, "tree", 0, &c->tree, "T", "auto, off, a number of draft nodes, or a file");
     cli_add_string(spec, "rule", 0, &c->rule, "RULE", "verification rule: exact");
     cli_add_string(spec, "cost-cache", 0, &c->cost_cache, "FILE",
@@ -159,8 +159,9 @@ bool cli_open_engine(cli_session *session, const cli_common *common, size_t max_
 
 static const char *default_proposers(const cli_session *s)
 {
-    static const char *const names[2][2] = {{"lookup,recycling", "lookup,recycling,datastore"},
-                                            {"heads,lookup", "heads,lookup,datastore"}};
+    static const char *const names[2][2] = {
+        {CLI_PROPOSE_WITHOUT_HEADS, CLI_PROPOSE_WITHOUT_HEADS ",datastore"},
+        {CLI_PROPOSE_WITH_HEADS, CLI_PROPOSE_WITH_HEADS ",datastore"}};
     return names[s->heads != NULL][s->datastore != NULL];
 }
 

@@ -514,7 +514,7 @@ trains = unittest.skipIf(os.environ.get("GORGON_CPU") == "scalar", "no training 
 
 
 class Attach(Case):
-    options = ["--tokens", "2000", "--max-sequence", "256", "--n-heads", "2", "--step-batch",
+    options = ["--trial", "0", "--tokens", "2000", "--max-sequence", "256", "--n-heads", "2", "--step-batch",
                "64", "--checkpoint-steps", "5", "--epochs", "1", "-t", "2"]
 
     def attach(self, name, **more):
@@ -582,13 +582,22 @@ class Attach(Case):
         self.assertEqual(synth["cache"], cache)
         with open(text, encoding="utf-8") as f:
             self.assertGreater(len([json.loads(line) for line in f]), 10)
-        train = self.json("train", MODEL, "--cache", cache, "-o", heads, *self.options[4:],
+        train = self.json("train", MODEL, "--cache", cache, "-o", heads, *self.options[6:],
                           "--json")
         self.assertFalse(train["sets"][0]["calibrated"])
         done = self.json("calibrate", MODEL, "--cache", cache, "--heads", heads, "--json")
         self.assertTrue(done["sets"][0]["calibrated"])
         self.assertEqual(len(done["sets"][0]["accuracy"]["heads"]), 2)
-        self.attach("attached.gguf", code=0)
+        attached = self.json("attach", MODEL, "-o", self.path("attached.gguf"), *self.options,
+                             "--trial", "2", "--json")
+        advice = attached["advice"]
+        self.assertEqual(attached["sets"][0]["kind"], "medusa")
+        self.assertEqual(advice["questions"], 2)
+        self.assertTrue(advice["same_output"])
+        lists = [trial["propose"] for trial in advice["trials"]]
+        self.assertEqual(lists, ["heads,lookup,recycling", "heads,lookup", "heads",
+                                 "lookup,recycling"])
+        self.assertIn(advice["propose"], ["", *lists])
         with open(heads, "rb") as a, open(self.path("attached.gguf"), "rb") as b:
             self.assertEqual(a.read(), b.read())
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/sampling.h"
+#include "gorgon/trainers.h"
 
 // Streams of the generator, one per decision of a job.
 enum {
@@ -479,4 +480,12 @@ void gg_plan_follow_up(const gg_plan *plan, size_t turn, char *out)
 {
     filler f = {plan, NULL, turn};
     fill(&f, follow_ups[pick(plan, PICK_FOLLOW_UP, turn, N_FOLLOW_UPS)], out);
+}
+
+_Static_assert((int)GORGON_OPENING_BYTES >= (int)GG_PLAN_MAX_MESSAGE, "room for a message");
+
+void gorgon_synth_opening(uint64_t seed, uint64_t index, char text[GORGON_OPENING_BYTES])
+{
+    const gg_plan plan = gg_plan_make(seed, index, 1.0);
+    gg_plan_opening(&plan, text);
 }
