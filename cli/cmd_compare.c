@@ -22,9 +22,10 @@ static void init_flags(compare *c)
 
 static void add_plan_flags(cli_spec *spec, compare *c)
 {
-    cli_add_string(spec, "archs", 0, &c->architectures, "A,B",
-                   "architectures, each with a shape of its own if wanted: "
-                   "medusa,recurrent:blocks=2:heads=5 (keys heads, blocks, vocab; default: all)");
+    cli_add_string(
+        spec, "archs", 0, &c->architectures, "A,B",
+        "architectures, each with a shape of its own if wanted: "
+        "medusa,recurrent:blocks=2:heads=5 (keys heads, blocks, vocab, rank; default: all)");
     cli_add_string(spec, "out", 'o', &c->out, "DIR",
                    "directory for compare.html, compare.json and all that is made on the way");
     cli_add_string(spec, "cache", 0, &c->cache, "DIR",
@@ -72,6 +73,8 @@ static void add_evaluation_flags(cli_spec *spec, compare *c)
     cli_add(spec, (cli_option){"untrained", 0, CLI_LIST, &c->untrained, 0, 0, "A,B",
                                "untrained proposers to measure alone and beside heads (may be "
                                "repeated; default: each, and all together)"});
+    cli_add_string(spec, "datastore", 0, &c->common.datastore, "FILE",
+                   "text to draft from, made by `gorgon index`: a further untrained proposer");
     cli_add_flag(spec, "no-untrained", &c->no_untrained, "heads only");
     cli_add_flag(spec, "raw", &c->raw, "prompts as plain text, not through the chat template");
     cli_add_string(spec, "cost-cache", 0, &c->common.cost_cache, "FILE",
@@ -154,7 +157,8 @@ static bool open_output(const compare *c)
 // Everything that can be wrong is found here, before the long part.
 static bool prepare(compare *c)
 {
-    bool good = cli_open_model(&c->session, &c->common, c->model_path) && compare_fit_shapes(c);
+    bool good = cli_open_model(&c->session, &c->common, c->model_path) &&
+                cli_open_drafting(&c->session, &c->common) && compare_fit_shapes(c);
     bool chat = good && gorgon_tokenizer_has_chat(gorgon_model_tokenizer(c->session.model));
     good = good &&
            cli_prompts_read(c->prompts_path, c->session.model, &c->common, chat && !c->raw,

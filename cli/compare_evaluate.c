@@ -246,11 +246,22 @@ static uint64_t prompts_hash(const compare *c)
     return hash;
 }
 
+static json_t *datastore_json(const gorgon_datastore *store)
+{
+    gorgon_datastore_info i;
+    if (!store)
+        return json_null();
+    gorgon_datastore_describe(store, &i);
+    return json_pack("{s:s,s:I,s:I,s:I}", "path", i.path, "texts", (json_int_t)i.texts, "tokens",
+                     (json_int_t)i.tokens, "bytes", (json_int_t)i.file_bytes);
+}
+
 static bool identify(const compare *c, json_t *made_from)
 {
     char hash[20];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)prompts_hash(c));
     return json_object_set_new(made_from, "prompts", json_string(hash)) == 0 &&
+           json_object_set_new(made_from, "datastore", datastore_json(c->session.datastore)) == 0 &&
            json_object_set_new(made_from, "machine", pairs_machine_json(&c->session)) == 0 &&
            json_object_set_new(made_from, "answer_tokens",
                                json_integer((json_int_t)c->common.tokens)) == 0;
@@ -266,6 +277,7 @@ json_t *compare_evaluate(compare *c, const char *label, const char *directory, c
     common.heads = heads;
     gorgon_decoder_options_init(&e.options);
     e.options.cost_cache = c->common.cost_cache;
+    e.options.datastore = c->session.datastore;
     json_t *record = NULL, *wanted = json_array();
     bool good = wanted && identify(c, made_from) &&
                 compare_path(path, "%s/evaluate.json", directory) &&

@@ -42,7 +42,8 @@ static bool set_shape(const compare *c, const char *text, compare_architecture *
         size_t *value, least, most;
     } keys[] = {{"heads", &a->train.n_heads, 1, MOST_HEADS},
                 {"blocks", &a->train.n_blocks, 1, MOST_BLOCKS},
-                {"vocab", &a->train.draft_vocab, 0, 1 << 20}};
+                {"vocab", &a->train.draft_vocab, 0, 1 << 20},
+                {"rank", &a->train.rank, 1, 4096}};
     const char *equals = strchr(text, '=');
     for (size_t i = 0; equals && i < sizeof keys / sizeof keys[0]; i++) {
         size_t length = strlen(keys[i].key);
@@ -60,7 +61,8 @@ static bool set_shape(const compare *c, const char *text, compare_architecture *
         *keys[i].value = (size_t)value;
         return true;
     }
-    return cli_complain("compare: --archs got '%s', expected heads=N, blocks=N or vocab=N", text);
+    return cli_complain("compare: --archs got '%s', expected heads=N, blocks=N, vocab=N or rank=N",
+                        text);
 }
 
 static void make_slug(const char *name, char *slug)
@@ -194,6 +196,7 @@ static bool try_list(compare *c, const char *list, gorgon_telemetry *found, size
     gorgon_decoder_options options;
     gorgon_decoder_options_init(&options);
     options.propose = list ? list : "all";
+    options.datastore = c->session.datastore;
     options.tree = "off";
     if (gorgon_decoder_create(c->session.engine, &options, &decoder, &err) != GORGON_OK)
         return cli_fail(&err);

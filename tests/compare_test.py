@@ -86,6 +86,8 @@ class Compare(Case):
                    ([*out, "--archs", "medusa:blocks=2x"], "blocks=2x"),
                    ([*out, "--archs", "medusa:heads=-1"], "heads=-1"),
                    ([*out, "--archs", "medusa:depth=3"], "depth=3"),
+                   ([*out, "--archs", "markov:rank=0"], "rank=0"),
+                   ([*out, "--datastore", self.path("absent")], "absent"),
                    ([*out, "--archs", "medusa:blocks=2", "--params", "100k"], "--params"),
                    ([*out, "--epochs", "1", "--minutes", "1"], "--minutes"),
                    ([*out, "--minutes", "0"], "--minutes"),
@@ -202,6 +204,13 @@ class Compare(Case):
         os.remove(self.path(out, "medusa-seed1", "heads.gguf"))
         fourth = self.compare(out, "--archs", "medusa", "--no-untrained")
         self.assertEqual(figures(fourth), figures(third))
+        store = self.path("store")
+        self.call("index", MODEL, "-o", store, self.file("text", "bees hum and bees fly. " * 9))
+        fifth = self.compare(out, "--archs", "medusa", "--datastore", store, "--untrained",
+                             "datastore")
+        self.assertEqual([r["propose"] for r in fifth["summary"]],
+                         ["heads", "heads,datastore", "datastore"])
+        self.assertIs(fifth["same_output"], True)
 
     @trains
     def test_budgets(self):
