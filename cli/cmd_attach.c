@@ -10,7 +10,7 @@ typedef struct attach_flags {
     gorgon_synth_options synth;
     gorgon_train_options train;
     gorgon_calibrate_options calibrate;
-    const char *out, *cache;
+    const char *out, *cache, *plot;
     cli_list data;
     cli_data texts; // of the files in data
     double temperature;
@@ -98,6 +98,8 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
                    "state of the training (default: train.state in the cache)");
     cli_add_string(spec, "curve", 0, &o->curve, "FILE",
                    "write loss and held-out accuracy of every step as CSV");
+    cli_add_string(spec, "plot", 0, &f->plot, "FILE.svg",
+                   "draw the loss, on training and held-out text");
     cli_add_u64(spec, "checkpoint-steps", &o->checkpoint_steps, 0, 1e12,
                 "steps between saved states (default 100)");
 }
@@ -153,7 +155,8 @@ static bool begin(const cli_spec *spec, int argc, char **argv, attach_flags *f,
     bool good = cli_data_read(&f->data, &f->texts);
     settle_flags(f);
     cli_catch_interrupt();
-    good = good && cli_open_model(session, &f->common, path);
+    good = good && (!f->plot || cli_check_output(f->plot)) &&
+           cli_open_model(session, &f->common, path);
     if (!good)
         cli_data_clear(&f->texts);
     return good;
@@ -184,6 +187,12 @@ static int finish(gorgon_status status, const gorgon_error *err)
     return CLI_BAD;
 }
 
+static bool report_training(const attach_flags *f, json_t *advice)
+{
+    return (!f->plot || cli_plot_training(f->out, 0, f->plot)) &&
+           cli_report_heads(f->out, f->common.json, advice);
+}
+
 // The heads are complete, whatever becomes of the trial.
 static int report(const cli_session *session, const attach_flags *f)
 {
@@ -192,7 +201,7 @@ static int report(const cli_session *session, const attach_flags *f)
     json_t *advice = NULL;
     if (f->trial > 0)
         advice = cli_advise(session, &f->common, f->out, f->seed, f->trial);
-    bool good = cli_report_heads(f->out, f->common.json, advice);
+    bool good = report_training(f, advice);
     if (advice && !f->common.json)
         cli_print_advice(advice, info.path, f->out);
     const bool tried = advice || f->trial == 0;
@@ -319,7 +328,7 @@ int cmd_train(int argc, char **argv)
     if (open_engine(&session, &f))
         code = finish(gorgon_train(session.engine, &f.train, &err), &err);
     cli_close(&session);
-    if (code == CLI_OK && !cli_report_heads(f.out, f.common.json, NULL))
+    if (code == CLI_OK && !report_training(&f, NULL))
         code = CLI_BAD;
     return code;
 }

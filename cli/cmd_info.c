@@ -258,7 +258,7 @@ int cmd_info(int argc, char **argv)
 {
     bool json = false, good = true;
     size_t threads = 0, n = 0;
-    const char *paths[16];
+    const char *paths[16], *plot = NULL;
     cli_spec spec = {
         .command = "info",
         .summary = "what a checkpoint, heads file or datastore holds, counted from its content",
@@ -266,13 +266,18 @@ int cmd_info(int argc, char **argv)
         .min_positional = 1,
         .max_positional = 16,
         .examples = "  gorgon info model.gguf heads.gguf\n"
-                    "  gorgon info --json model.gguf | jq .parameters\n",
+                    "  gorgon info --json model.gguf | jq .parameters\n"
+                    "  gorgon info heads.gguf --plot loss.svg\n",
     };
     cli_add_flag(&spec, "json", &json, "one JSON object per file");
     cli_add_size(&spec, "threads", 't', &threads, 0, 256, "threads for loading");
+    cli_add_string(&spec, "plot", 0, &plot, "FILE.svg", "draw the training of one heads file");
     cli_parsed parsed = cli_parse(&spec, argc, argv, paths, &n);
     if (parsed != CLI_PARSED)
         return parsed == CLI_PARSED_HELP ? CLI_OK : CLI_BAD;
+    if (plot && (n != 1 || !gorgon_heads_probe(paths[0])))
+        good = cli_complain("info: --plot needs one heads file, got %s%s", paths[0],
+                            n > 1 ? " and more" : "");
     for (size_t i = 0; i < n && good; i++) {
         if (gorgon_heads_probe(paths[i]))
             good = cli_report_heads(paths[i], json, NULL);
@@ -281,5 +286,6 @@ int cmd_info(int argc, char **argv)
         else
             good = info_model(paths[i], json, threads);
     }
+    good = good && (!plot || cli_plot_training(paths[0], 0, plot));
     return good ? CLI_OK : CLI_BAD;
 }

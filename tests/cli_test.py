@@ -582,8 +582,16 @@ class Attach(Case):
         self.assertEqual(synth["cache"], cache)
         with open(text, encoding="utf-8") as f:
             self.assertGreater(len([json.loads(line) for line in f]), 10)
+        plot, again = self.path("loss.svg"), self.path("again.svg")
         train = self.json("train", MODEL, "--cache", cache, "-o", heads, *self.options[6:],
-                          "--json")
+                          "--plot", plot, "--json")
+        self.call("info", heads, "--plot", again)
+        with open(plot, encoding="utf-8") as a, open(again, encoding="utf-8") as b:
+            drawing = a.read()
+            self.assertEqual(drawing, b.read())
+        self.assertEqual(drawing.count("<circle"), 2 * len(train["sets"][0]["training"]
+                                                           ["loss_curve"]))
+        self.refused("info", MODEL, "--plot", plot, about="--plot")
         self.assertFalse(train["sets"][0]["calibrated"])
         done = self.json("calibrate", MODEL, "--cache", cache, "--heads", heads, "--json")
         self.assertTrue(done["sets"][0]["calibrated"])
