@@ -119,6 +119,19 @@ static gorgon_status read_calibration(const reader *r)
     return GORGON_OK;
 }
 
+static gorgon_status read_layer(const reader *r)
+{
+    gg_head_shape *shape = &r->set->shape;
+    if (gg_head_traits_of(shape->kind)->layer == GG_LAYER_NONE)
+        return GORGON_OK;
+    gorgon_status status = read_field(r, "n_attention", 1, shape->d_model, &shape->n_attention);
+    if (status == GORGON_OK)
+        status = read_field(r, "n_ffn", 1, GG_HEADS_MAX_FFN, &shape->n_ffn);
+    if (status == GORGON_OK)
+        status = read_field(r, "window", 1, GG_HEADS_MAX_WINDOW, &shape->window);
+    return status;
+}
+
 static gorgon_status read_keys(const reader *r)
 {
     gg_head_set *set = r->set;
@@ -134,6 +147,8 @@ static gorgon_status read_keys(const reader *r)
         status = read_field(r, "n_draft", 0, r->base->n_vocab, &shape->n_draft);
     if (status == GORGON_OK && gg_head_traits_of(shape->kind)->has_rank)
         status = read_field(r, "rank", 1, GG_HEADS_MAX_RANK, &shape->rank);
+    if (status == GORGON_OK)
+        status = read_layer(r);
     if (status == GORGON_OK)
         status = read_flag(r, "root_embedding", &shape->root_embedding);
     if (status == GORGON_OK)
