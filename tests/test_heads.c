@@ -266,7 +266,7 @@ static const refusal bad_keys[] = {
      "gorgon.heads.1.kind"},
     {{.name = "gorgon.heads.0.kind", .what = TEXT, .text = "oracle"},
      GORGON_ERROR_UNSUPPORTED,
-     "is 'oracle', expected one of: medusa, linear, markov, hydra, recurrent"},
+     "is 'oracle', expected one of: medusa, linear, markov, hydra, hydra++, recurrent, eagle"},
     {{.name = "gorgon.heads.0.n_heads", .what = U32, .value = 0},
      GORGON_ERROR_FORMAT,
      "expected 1 to 16"},

@@ -83,7 +83,7 @@ Test(heads_write, bad_sources_are_refused)
     source = t.f.source;
     source.shape.kind = GG_HEADS_LINEAR;
     source.shape.n_blocks = 2;
-    check_refused(&t, source, "linear heads have one block");
+    check_refused(&t, source, "heads without activation have one block");
     source = t.f.source;
     source.n_calibration = GG_MAX_CALIBRATION + 1;
     check_refused(&t, source, "65537 calibration values");
