@@ -9,6 +9,7 @@
 
 enum {
     MAX_LOGITS = 1 << 22, // floats of net->logits beyond which a run takes fewer rows
+    LAYER_ROWS = 32,      // at least, for committed rows that go through a layer
 };
 
 static gorgon_status pack_first(gg_head_net *net, gg_packer *p)
@@ -118,7 +119,8 @@ static gorgon_status alloc_net(gg_head_net *net, gorgon_error *err)
 {
     const gg_head_shape *s = &net->set->shape;
     const size_t d = s->d_model, cells = gg_head_cells(s), rows = net->max_rows * net->lanes;
-    const bool recurrent = s->kind == GG_HEADS_RECURRENT;
+    const gg_head_traits *traits = gg_head_traits_of(s->kind);
+    const bool goes_on = traits->one_cell, prefix = traits->layer == GG_LAYER_PREFIX;
     net->first = gg_alloc(net->n_first, sizeof *net->first);
     net->later = gg_alloc(cells * (s->n_blocks - 1), sizeof *net->later);
     net->own = s->own_output ? gg_alloc(cells, sizeof *net->own) : NULL;
@@ -128,11 +130,12 @@ static gorgon_status alloc_net(gg_head_net *net, gorgon_error *err)
     net->input = gg_alloc(net->max_rows, net->n_in * sizeof *net->input);
     net->product = gg_alloc(rows, (d > s->rank ? d : s->rank) * sizeof *net->product);
     net->z = gg_alloc(rows, d * sizeof *net->z);
-    net->state = recurrent ? gg_alloc(rows, d * sizeof *net->state) : NULL;
+    net->state = goes_on ? gg_alloc(rows, d * sizeof *net->state) : NULL;
+    net->prefix = prefix ? gg_alloc(net->max_rows, d * sizeof *net->prefix) : NULL;
     net->logits = gg_alloc(rows, net->n_out * sizeof *net->logits);
     if (!net->first || !net->later || (s->own_output && !net->own) ||
         (s->rank && (!net->down || !net->bias)) || !net->ones || !net->input || !net->product ||
-        !net->z || (recurrent && !net->state) || !net->logits)
+        !net->z || (goes_on && !net->state) || (prefix && !net->prefix) || !net->logits)
         return gg_fail(err, GORGON_ERROR_MEMORY, "heads: out of memory for %zu rows",
                        net->max_rows);
     for (size_t i = 0; i < d; i++)
@@ -148,8 +151,9 @@ static gorgon_status build(gg_head_net *net, gorgon_error *err)
     gorgon_status status = alloc_net(net, err);
     if (status != GORGON_OK)
         return status;
-    status =
-        gg_packer_create(net->engine, net->set, net->n_in > s->rank ? net->n_in : s->rank, &p, err);
+    size_t widest = net->n_in > s->rank ? net->n_in : s->rank;
+    widest = widest > s->n_ffn ? widest : s->n_ffn;
+    status = gg_packer_create(net->engine, net->set, widest, &p, err);
     if (status == GORGON_OK)
         status = pack_first(net, &p);
     if (status == GORGON_OK)
@@ -158,6 +162,8 @@ static gorgon_status build(gg_head_net *net, gorgon_error *err)
         status = s->own_output ? pack_own_output(net, &p) : gather_output(net, &p);
     if (status == GORGON_OK && s->rank)
         status = pack_rank(net, &p);
+    if (status == GORGON_OK && gg_head_traits_of(s->kind)->layer != GG_LAYER_NONE)
+        status = gg_packed_layer_create(net->engine, &p, net->max_rows, &net->layer);
     gg_packer_clear(&p);
     return status;
 }
@@ -183,6 +189,8 @@ gorgon_status gg_head_net_create(gorgon_engine *engine, const gorgon_heads *head
     net->n_in = (1 + gg_head_tokens(shape, gg_head_cells(shape) - 1)) * shape->d_model;
     net->n_out = shape->n_draft ? shape->n_draft : gg_model_geometry(model)->n_vocab;
     const size_t fit = MAX_LOGITS / (net->lanes * net->n_out);
+    if (shape->window && max_rows < LAYER_ROWS)
+        max_rows = LAYER_ROWS;
     net->max_rows = max_rows < fit ? max_rows : fit;
     if (net->max_rows == 0)
         net->max_rows = 1;
@@ -211,11 +219,13 @@ void gg_head_net_clear(gg_head_net *net)
     clear_matrices(net->down, cells);
     clear_matrices(net->bias, cells);
     gg_matrix_clear(&net->gathered);
+    gg_packed_layer_clear(&net->layer);
     gg_free(net->ones);
     gg_free(net->input);
     gg_free(net->product);
     gg_free(net->z);
     gg_free(net->state);
+    gg_free(net->prefix);
     gg_free(net->logits);
     *net = (gg_head_net){0};
 }
@@ -301,23 +311,44 @@ void gg_head_net_run(const gg_head_net *net, size_t n)
                          net->n_out);
 }
 
+void gg_head_net_load_prefix(const gg_head_net *net, size_t i, const float *hidden)
+{
+    const size_t d = net->set->shape.d_model;
+    memcpy(net->z + i * d, hidden, d * sizeof *hidden);
+}
+
+void gg_head_net_run_prefix(const gg_head_net *net, size_t n)
+{
+    gg_packed_layer_run(&net->layer, net->z, n, net->prefix);
+}
+
+// What markov heads add for the last token.
+static void run_bias(const gg_head_net *net, size_t depth, size_t n)
+{
+    const size_t rank = net->set->shape.rank;
+    gg_packed_linear(net->engine, &net->down[depth], net->input, net->n_in, n, net->product, rank);
+    gg_packed_linear(net->engine, &net->bias[depth], net->product, rank, n, net->logits,
+                     net->n_out);
+}
+
 void gg_head_net_run_at(const gg_head_net *net, size_t depth, size_t n)
 {
     const gg_head_shape *s = &net->set->shape;
-    const size_t d = s->d_model;
+    const gg_head_traits *traits = gg_head_traits_of(s->kind);
+    const size_t d = s->d_model, cell = traits->one_cell ? 0 : depth;
     if (s->rank) {
-        gg_packed_linear(net->engine, &net->down[depth], net->input, net->n_in, n, net->product,
-                         s->rank);
-        gg_packed_linear(net->engine, &net->bias[depth], net->product, s->rank, n, net->logits,
-                         net->n_out);
+        run_bias(net, depth, n);
         return;
     }
-    const size_t cell = gg_head_traits_of(s->kind)->one_cell ? 0 : depth;
     gg_packed_linear(net->engine, &net->first[net->n_first > 1 ? depth : 0], net->input, net->n_in,
                      n, net->product, d);
     add_block(net, cell, 0, 0, n);
-    if (net->state)
+    if (traits->layer == GG_LAYER_CELL) {
+        n = gg_packed_layer_run(&net->layer, net->z, n, net->state);
+        memcpy(net->z, net->state, n * d * sizeof *net->z);
+    } else if (net->state) {
         memcpy(net->state, net->z, n * d * sizeof *net->state);
+    }
     run_later(net, cell, 0, n);
     gg_packed_linear(net->engine, net->output, net->z, d, n, net->logits, net->n_out);
 }
