@@ -244,7 +244,7 @@ static void run_bases(const sequential *q)
     run_base(q, n);
 }
 
-// hydra++: n_rows rows of committed history, which are the last ones of n drafts' contexts.
+// hydra++: a batch of n_rows committed rows, among them the last ones of n drafts, q->member.
 static void run_prefix(const sequential *q, size_t n_rows, size_t n)
 {
     const size_t d = shape_of(q)->d_model;

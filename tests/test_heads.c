@@ -53,6 +53,30 @@ static void check_set(const gg_head_set *set, const gg_head_set_source *source)
         cr_assert_eq(set->calibration[i], source->calibration[i]);
 }
 
+// Of the sets below, n in all.
+static void check_descriptions(const gorgon_heads *heads, size_t n, uint64_t d)
+{
+    gorgon_head_set_info info;
+    cr_assert_eq(gorgon_heads_describe(heads, 1, &info, NULL), GORGON_OK);
+    cr_assert_eq(info.n_parameters, 3 * (2 * (d * d + d) + d * d));
+    cr_assert_str_eq(info.kind, "medusa");
+    cr_assert_str_eq(info.weight_type, "F16");
+    cr_assert_str_eq(info.training_json, "{\"tokens\": 5}");
+    cr_assert_str_eq(info.accuracy_json, "{\"top1\": [0.5]}");
+    cr_assert(info.calibrated);
+    cr_assert_eq(gorgon_heads_describe(heads, 5, &info, NULL), GORGON_OK);
+    cr_assert_eq(info.rank, 32);
+    cr_assert_eq(gorgon_heads_describe(heads, 7, &info, NULL), GORGON_OK);
+    cr_assert_str_eq(info.kind, "hydra++");
+    cr_assert(info.n_attention == 64 && info.n_ffn == 32 && info.window == GG_HEADS_MAX_WINDOW);
+    cr_assert_eq(info.n_parameters, 2 * (2 * (d * d + d)) + 3 * d * d + 4 * d * d + 3 * 32 * d);
+    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+    cr_assert(info.rank == 0 && info.n_attention == 0 && info.n_ffn == 0 && info.window == 0);
+    cr_assert_str_eq(info.training_json, "");
+    cr_assert_not(info.calibrated);
+    cr_assert_eq(gorgon_heads_describe(heads, n, &info, NULL), GORGON_ERROR_ARGUMENT);
+}
+
 Test(heads, round_trip_of_several_sets)
 {
     static const float calibration[] = {1.0f, -0.5f, 0.25f};
@@ -104,26 +128,7 @@ Test(heads, round_trip_of_several_sets)
         check_set(gg_heads_set(heads, i), &sources[i]);
     cr_assert_null(gg_heads_set(heads, N));
 
-    gorgon_head_set_info info;
-    cr_assert_eq(gorgon_heads_describe(heads, 1, &info, &err), GORGON_OK);
-    const uint64_t d = g->d_model;
-    cr_assert_eq(info.n_parameters, 3 * (2 * (d * d + d) + d * d));
-    cr_assert_str_eq(info.kind, "medusa");
-    cr_assert_str_eq(info.weight_type, "F16");
-    cr_assert_str_eq(info.training_json, "{\"tokens\": 5}");
-    cr_assert_str_eq(info.accuracy_json, "{\"top1\": [0.5]}");
-    cr_assert(info.calibrated);
-    cr_assert_eq(gorgon_heads_describe(heads, 5, &info, &err), GORGON_OK);
-    cr_assert_eq(info.rank, 32);
-    cr_assert_eq(gorgon_heads_describe(heads, 7, &info, &err), GORGON_OK);
-    cr_assert_str_eq(info.kind, "hydra++");
-    cr_assert(info.n_attention == 64 && info.n_ffn == 32 && info.window == GG_HEADS_MAX_WINDOW);
-    cr_assert_eq(info.n_parameters, 2 * (2 * (d * d + d)) + 3 * d * d + 4 * d * d + 3 * 32 * d);
-    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, &err), GORGON_OK);
-    cr_assert(info.rank == 0 && info.n_attention == 0 && info.n_ffn == 0 && info.window == 0);
-    cr_assert_str_eq(info.training_json, "");
-    cr_assert_not(info.calibrated);
-    cr_assert_eq(gorgon_heads_describe(heads, N, &info, &err), GORGON_ERROR_ARGUMENT);
+    check_descriptions(heads, N, g->d_model);
 
     bool warning = true;
     gorgon_model_info base;

@@ -49,8 +49,9 @@ gorgon_status gorgon_heads_check(const gorgon_heads *heads, const gorgon_model *
 // Logits of all heads of a set for hidden[d_model] and the decided next token `root`, without the
 // draft proposer around them: logits is [n_heads][n_draft or n_vocab], ids [n_draft or n_vocab]
 // (head logits' token ids; may be NULL). Heads that see drafted tokens take their own likeliest
-// ones for them. Those with a decoder layer (hydra++, eagle) attend to no row before this one, as if
-// a text began with it; in a draft they see what was committed before. Used by `gorgon eval --heads`.
+// ones for them. Those with a decoder layer (hydra++, eagle) attend to no row before this one, as
+// if a text began with it; in a draft they see what was committed before. Used by `gorgon eval
+// --heads`.
 gorgon_status gorgon_heads_logits(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                   const float *hidden, gorgon_token root, float *logits,
                                   gorgon_token *ids, gorgon_error *err);
