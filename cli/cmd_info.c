@@ -93,6 +93,13 @@ static json_t *set_json(const gorgon_head_set_info *s)
                             "root_embedding", (int)s->root_embedding, "own_output",
                             (int)s->own_output, "parameters", (json_int_t)s->n_parameters,
                             "weight_type", s->weight_type, "calibrated", (int)s->calibrated);
+    if (s->rank)
+        json_object_set_new(out, "rank", json_integer((json_int_t)s->rank));
+    if (s->window)
+        json_object_set_new(out, "layer",
+                            json_pack("{s:I,s:I,s:I}", "attention_heads",
+                                      (json_int_t)s->n_attention, "d_ff", (json_int_t)s->n_ffn,
+                                      "window", (json_int_t)s->window));
     json_t *training = json_loads(s->training_json, 0, NULL);
     json_object_set_new(out, "training", training ? training : json_null());
     json_t *accuracy = json_loads(s->accuracy_json, 0, NULL);
@@ -142,6 +149,10 @@ static void print_set(size_t index, const gorgon_head_set_info *s)
     printf("  set %zu: %s, %zu heads of %zu block%s, %.2f M parameters (%s)\n", index, s->kind,
            s->n_heads, s->n_blocks, s->n_blocks == 1 ? "" : "s", mega(s->n_parameters),
            s->weight_type);
+    if (s->window)
+        printf(
+            "    decoder layer: %zu attention head%s, feed-forward %zu, window of %zu positions\n",
+            s->n_attention, s->n_attention == 1 ? "" : "s", s->n_ffn, s->window);
     printf("    input: hidden state%s; output: %s over ",
            s->root_embedding ? " and the root token's embedding" : "",
            s->own_output ? "own matrices" : "the base's");

@@ -174,25 +174,42 @@ static uint8_t *slot_v_of(const worker *w, size_t layer, size_t row, size_t kv_h
     return w->e->slot_v + index * w->g->head_dim * w->e->pool.element;
 }
 
-// n floats as KV elements: rounded to f16, or as they are on the reference path.
-static void to_elements(const gorgon_engine *e, const float *x, size_t n, void *y)
+size_t gg_engine_kv_bytes(const gorgon_engine *engine)
 {
-    if (e->pool.element == 2)
-        e->kernels->to_f16(x, n, y);
-    else
-        memcpy(y, x, n * sizeof *x);
+    return engine->pool.element;
 }
 
-// One key into its lane of the transposed slot tiles.
-static void store_key(const worker *w, size_t layer, size_t row, size_t kv_head, const float *k)
+void gg_engine_put_value(const gorgon_engine *engine, const float *v, size_t n, void *slot)
 {
-    float elements[256]; // the largest head, in either element size
-    size_t hd = w->g->head_dim, size = w->e->pool.element, lane = row % GG_K_LANES;
-    uint8_t *to = slot_k_of(w, layer, kv_head) + row / GG_K_LANES * hd * GG_K_LANES * size;
-    to_elements(w->e, k, hd, elements);
-    const uint8_t *from = (const uint8_t *)elements;
-    for (size_t i = 0; i < hd; i++)
-        memcpy(to + (i * GG_K_LANES + lane) * size, from + i * size, size);
+    if (engine->pool.element == 2)
+        engine->kernels->to_f16(v, n, slot);
+    else
+        memcpy(slot, v, n * sizeof *v);
+}
+
+void gg_engine_put_key(const gorgon_engine *engine, const float *k, size_t head_dim, size_t slot,
+                       void *tiles)
+{
+    enum { PART = 256 };
+    float elements[PART]; // in either size
+    size_t size = engine->pool.element;
+    uint8_t *lane =
+        (uint8_t *)tiles + (slot / GG_K_LANES * head_dim * GG_K_LANES + slot % GG_K_LANES) * size;
+    for (size_t begin = 0; begin < head_dim; begin += PART) {
+        size_t n = head_dim - begin < PART ? head_dim - begin : PART;
+        gg_engine_put_value(engine, k + begin, n, elements);
+        const uint8_t *from = (const uint8_t *)elements;
+        for (size_t i = 0; i < n; i++)
+            memcpy(lane + (begin + i) * GG_K_LANES * size, from + i * size, size);
+    }
+}
+
+void gg_engine_attend(const gorgon_engine *engine, const gg_attend *args)
+{
+    if (engine->pool.element == 2)
+        engine->kernels->attend(args);
+    else
+        gg_attend_reference(args, engine->kernels);
 }
 
 // Rotates q and k by position, scales q, puts k and v into the slots.
@@ -212,8 +229,8 @@ static void rotate_and_store(const worker *w, size_t layer)
         kernels->scale(e->q + r * q_width, q_width, factor);
         kernels->rope(k, n_kv, hd, cosine, sine);
         for (size_t h = 0; h < n_kv; h++)
-            store_key(w, layer, r, h, k + h * hd);
-        to_elements(e, e->v + r * n_kv * hd, n_kv * hd, slot_v_of(w, layer, r, 0));
+            gg_engine_put_key(e, k + h * hd, hd, r, slot_k_of(w, layer, h));
+        gg_engine_put_value(e, e->v + r * n_kv * hd, n_kv * hd, slot_v_of(w, layer, r, 0));
     }
 }
 
@@ -258,10 +275,7 @@ static void attend_rows(const worker *w, size_t layer, size_t row, size_t end, s
         args.chain[r - row] = b->chains + b->chain_begin[r];
         args.n_chain[r - row] = b->chain_count[r];
     }
-    if (e->pool.element == 2)
-        e->kernels->attend(&args);
-    else
-        gg_attend_reference(&args, e->kernels);
+    gg_engine_attend(e, &args);
 }
 
 static void attention(const worker *w, size_t layer)

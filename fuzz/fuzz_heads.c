@@ -45,6 +45,7 @@ static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
     unsigned sum = touch(s->calibration, s->n_calibration * sizeof *s->calibration);
     require(shape->n_heads - 1 < GG_MAX_DRAFT_HEADS && shape->n_blocks - 1 < GG_MAX_HEAD_BLOCKS);
     require(shape->n_draft <= n_vocab && gg_head_shape_fault(shape) == NULL);
+    require(shape->n_ffn <= GG_HEADS_MAX_FFN && shape->window <= GG_HEADS_MAX_WINDOW);
     require(s->n_parts == gg_head_parts(shape, n_vocab, parts));
     for (size_t i = 0; i < s->n_parts; i++) {
         const gg_head_part *p = &s->parts[i];

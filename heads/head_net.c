@@ -1,164 +1,67 @@
-// Packing a set of heads and running it. Served weights are Q8_0 whatever
-// the file stores: int8 is the fast path, and heads only propose. An engine with float activations
-// keeps the stored values.
+// Packing a set of heads and running it.
 #include "head_net.h"
 
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
+#include "packed.h"
 
 enum {
     MAX_LOGITS = 1 << 22, // floats of net->logits beyond which a run takes fewer rows
+    LAYER_ROWS = 32,      // at least, for committed rows that go through a layer
 };
 
-// Turns stored rows, one or two side by side, into rows of packed matrices.
-typedef struct packer {
-    gg_dtype type;  // as stored
-    float *values;  // [n_in]
-    uint8_t *bytes; // one packed row
-    gg_matrix row;  // [1, n_in of the part at hand], to get at stored values
-    gorgon_error *err;
-} packer;
-
-static gorgon_status packer_create(gg_dtype type, size_t widest, packer *p, gorgon_error *err)
-{
-    *p = (packer){.type = type, .err = err};
-    p->values = gg_alloc(widest, sizeof *p->values);
-    p->bytes = gg_alloc(widest, sizeof(float));
-    if (!p->values || !p->bytes)
-        return gg_fail(err, GORGON_ERROR_MEMORY, "heads: out of memory");
-    return GORGON_OK;
-}
-
-static void packer_clear(packer *p)
-{
-    gg_matrix_clear(&p->row);
-    gg_free(p->values);
-    gg_free(p->bytes);
-}
-
-// The values of a stored row.
-static gorgon_status stored_values(packer *p, const uint8_t *row, size_t n, float *values)
-{
-    if (p->row.n_in != n) {
-        gg_matrix_clear(&p->row);
-        gorgon_status status = gg_matrix_create(p->type, 1, n, &p->row, p->err);
-        if (status != GORGON_OK)
-            return status;
-    }
-    gg_matrix_pack_row(&p->row, 0, row);
-    gg_matrix_row(&p->row, 0, values);
-    return GORGON_OK;
-}
-
-// A stored matrix of `n_in` columns.
-typedef struct stored {
-    const uint8_t *rows;
-    size_t n_in;
-} stored;
-
-// n_out rows beginning at output row `at` of w: those of left, followed by those of right.
-static gorgon_status pack_rows(packer *p, gg_matrix *w, size_t at, size_t n_out, stored left,
-                               stored right)
-{
-    const size_t n_left = gg_dtype_row_bytes(p->type, left.n_in);
-    const size_t n_right = right.n_in ? gg_dtype_row_bytes(p->type, right.n_in) : 0;
-    gorgon_status status = GORGON_OK;
-    for (size_t o = 0; o < n_out && status == GORGON_OK; o++) {
-        const uint8_t *l = left.rows + o * n_left, *r = right.rows + o * n_right;
-        if (p->type == w->type) {
-            memcpy(p->bytes, l, n_left);
-            memcpy(p->bytes + n_left, r, n_right);
-        } else {
-            status = stored_values(p, l, left.n_in, p->values);
-            if (status == GORGON_OK && right.n_in)
-                status = stored_values(p, r, right.n_in, p->values + left.n_in);
-            gg_quantize_row(w->type, p->values, w->n_in, p->bytes);
-        }
-        gg_matrix_pack_row(w, at + o, p->bytes);
-    }
-    return status;
-}
-
-static stored part(const gg_head_net *net, gg_head_role role, size_t head, size_t block)
-{
-    const gg_head_set *set = net->set;
-    for (size_t i = 0; i < set->n_parts; i++) {
-        const gg_head_part *p = &set->parts[i];
-        if (p->role == role && p->head == head && p->block == block)
-            return (stored){set->data[i], p->n_in};
-    }
-    return (stored){NULL, 0};
-}
-
-static gg_dtype served_type(const gg_head_net *net, gg_dtype stored_as, size_t n_in)
-{
-    const bool int8 = gg_engine_activations(net->engine) == GORGON_ACTIVATIONS_INT8;
-    return int8 && n_in % GG_BLOCK == 0 && !gg_dtype_is_quantized(stored_as) ? GG_Q8_0 : stored_as;
-}
-
-// A matrix of one part.
-static gorgon_status pack_part(const gg_head_net *net, packer *p, gg_head_role role, size_t head,
-                               size_t block, size_t n_out, gg_matrix *w)
-{
-    const stored from = part(net, role, head, block), none = {from.rows, 0};
-    const gg_dtype type = served_type(net, p->type, from.n_in);
-    gorgon_status status = gg_matrix_create(type, n_out, from.n_in, w, p->err);
-    return status == GORGON_OK ? pack_rows(p, w, 0, n_out, from, none) : status;
-}
-
-static gorgon_status pack_first(gg_head_net *net, packer *p)
+static gorgon_status pack_first(gg_head_net *net, gg_packer *p)
 {
     const gg_head_shape *s = &net->set->shape;
     gorgon_status status = GORGON_OK;
     for (size_t k = 0; k < gg_head_cells(s) && status == GORGON_OK; k++) {
-        const stored x = part(net, GG_PART_WEIGHT, k, 0);
-        stored tokens = part(net, GG_PART_ROOT, k, 0);
+        const gg_stored x = gg_stored_part(net->set, GG_PART_WEIGHT, k, 0);
+        const gg_stored tokens = gg_stored_part(net->set, GG_PART_ROOT, k, 0);
         gg_matrix *w = &net->first[net->n_first > 1 ? k : 0];
         const size_t n_in = x.n_in + tokens.n_in;
-        if (!tokens.rows)
-            tokens.rows = x.rows;
         if (k == 0 || net->n_first > 1)
-            status = gg_matrix_create(served_type(net, p->type, s->d_model),
+            status = gg_matrix_create(gg_packer_type(p, net->set->weight_type, s->d_model),
                                       net->lanes * s->d_model, n_in, w, p->err);
         if (status == GORGON_OK)
-            status = pack_rows(p, w, net->n_first > 1 ? 0 : k * s->d_model, s->d_model, x, tokens);
+            status =
+                gg_pack_rows(p, w, net->n_first > 1 ? 0 : k * s->d_model, s->d_model, x, tokens);
     }
     return status;
 }
 
-static gorgon_status pack_later(gg_head_net *net, packer *p)
+static gorgon_status pack_later(gg_head_net *net, gg_packer *p)
 {
     const gg_head_shape *s = &net->set->shape;
     const size_t n = s->n_blocks - 1;
     gorgon_status status = GORGON_OK;
     for (size_t i = 0; i < gg_head_cells(s) * n && status == GORGON_OK; i++)
-        status = pack_part(net, p, GG_PART_WEIGHT, i / n, 1 + i % n, s->d_model, &net->later[i]);
+        status = gg_pack_part(p, GG_PART_WEIGHT, i / n, 1 + i % n, s->d_model, &net->later[i]);
     return status;
 }
 
-static gorgon_status pack_own_output(gg_head_net *net, packer *p)
+static gorgon_status pack_own_output(gg_head_net *net, gg_packer *p)
 {
     const gg_head_shape *s = &net->set->shape;
     gorgon_status status = GORGON_OK;
     for (size_t k = 0; k < gg_head_cells(s) && status == GORGON_OK; k++)
-        status = pack_part(net, p, GG_PART_OUTPUT, k, 0, net->n_out, &net->own[k]);
+        status = gg_pack_part(p, GG_PART_OUTPUT, k, 0, net->n_out, &net->own[k]);
     return status;
 }
 
 // output . U of a head: what the token before adds to the logits is a product of rank inputs.
-static gorgon_status pack_bias(gg_head_net *net, packer *p, size_t head, float *up)
+static gorgon_status pack_bias(gg_head_net *net, gg_packer *p, size_t head, float *up)
 {
     const gg_head_shape *s = &net->set->shape;
     const size_t d = s->d_model, rank = s->rank;
-    const gg_dtype type = served_type(net, GG_F32, rank);
-    const stored u = part(net, GG_PART_UP, head, 0);
+    const gg_dtype type = gg_packer_type(p, GG_F32, rank);
+    const gg_stored u = gg_stored_part(net->set, GG_PART_UP, head, 0);
     gg_matrix *w = &net->bias[head];
     gorgon_status status = gg_matrix_create(type, net->n_out, rank, w, p->err);
     for (size_t i = 0; i < d && status == GORGON_OK; i++)
-        status =
-            stored_values(p, u.rows + i * gg_dtype_row_bytes(p->type, rank), rank, up + i * rank);
+        status = gg_packer_values(p, u.rows + i * gg_dtype_row_bytes(net->set->weight_type, rank),
+                                  rank, up + i * rank);
     for (size_t o = 0; o < net->n_out && status == GORGON_OK; o++) {
         float *row = up + d * rank, *sum = row + d;
         gg_matrix_row(net->output, o, row);
@@ -173,7 +76,7 @@ static gorgon_status pack_bias(gg_head_net *net, packer *p, size_t head, float *
     return status;
 }
 
-static gorgon_status pack_rank(gg_head_net *net, packer *p)
+static gorgon_status pack_rank(gg_head_net *net, gg_packer *p)
 {
     const gg_head_shape *s = &net->set->shape;
     float *up = gg_alloc(s->d_model * s->rank + s->d_model + s->rank, sizeof *up);
@@ -181,7 +84,7 @@ static gorgon_status pack_rank(gg_head_net *net, packer *p)
         return gg_fail(p->err, GORGON_ERROR_MEMORY, "heads: out of memory");
     gorgon_status status = GORGON_OK;
     for (size_t k = 0; k < gg_head_cells(s) && status == GORGON_OK; k++) {
-        status = pack_part(net, p, GG_PART_DOWN, k, 0, s->rank, &net->down[k]);
+        status = gg_pack_part(p, GG_PART_DOWN, k, 0, s->rank, &net->down[k]);
         if (status == GORGON_OK)
             status = pack_bias(net, p, k, up);
     }
@@ -189,7 +92,7 @@ static gorgon_status pack_rank(gg_head_net *net, packer *p)
     return status;
 }
 
-static gorgon_status gather_output(gg_head_net *net, packer *p)
+static gorgon_status gather_output(gg_head_net *net, gg_packer *p)
 {
     const gg_head_set *s = net->set;
     const gg_matrix *base = gg_model_output(gg_engine_model(net->engine));
@@ -197,7 +100,7 @@ static gorgon_status gather_output(gg_head_net *net, packer *p)
     net->output = base;
     if (n == 0)
         return GORGON_OK;
-    const gg_dtype type = served_type(net, base->type, d);
+    const gg_dtype type = gg_packer_type(p, base->type, d);
     gorgon_status status = gg_matrix_create(type, n, d, &net->gathered, p->err);
     for (size_t i = 0; status == GORGON_OK && i < n; i++) {
         if (type == base->type) {
@@ -216,7 +119,8 @@ static gorgon_status alloc_net(gg_head_net *net, gorgon_error *err)
 {
     const gg_head_shape *s = &net->set->shape;
     const size_t d = s->d_model, cells = gg_head_cells(s), rows = net->max_rows * net->lanes;
-    const bool recurrent = s->kind == GG_HEADS_RECURRENT;
+    const gg_head_traits *traits = gg_head_traits_of(s->kind);
+    const bool goes_on = traits->one_cell, prefix = traits->layer == GG_LAYER_PREFIX;
     net->first = gg_alloc(net->n_first, sizeof *net->first);
     net->later = gg_alloc(cells * (s->n_blocks - 1), sizeof *net->later);
     net->own = s->own_output ? gg_alloc(cells, sizeof *net->own) : NULL;
@@ -226,11 +130,12 @@ static gorgon_status alloc_net(gg_head_net *net, gorgon_error *err)
     net->input = gg_alloc(net->max_rows, net->n_in * sizeof *net->input);
     net->product = gg_alloc(rows, (d > s->rank ? d : s->rank) * sizeof *net->product);
     net->z = gg_alloc(rows, d * sizeof *net->z);
-    net->state = recurrent ? gg_alloc(rows, d * sizeof *net->state) : NULL;
+    net->state = goes_on ? gg_alloc(rows, d * sizeof *net->state) : NULL;
+    net->prefix = prefix ? gg_alloc(net->max_rows, d * sizeof *net->prefix) : NULL;
     net->logits = gg_alloc(rows, net->n_out * sizeof *net->logits);
     if (!net->first || !net->later || (s->own_output && !net->own) ||
         (s->rank && (!net->down || !net->bias)) || !net->ones || !net->input || !net->product ||
-        !net->z || (recurrent && !net->state) || !net->logits)
+        !net->z || (goes_on && !net->state) || (prefix && !net->prefix) || !net->logits)
         return gg_fail(err, GORGON_ERROR_MEMORY, "heads: out of memory for %zu rows",
                        net->max_rows);
     for (size_t i = 0; i < d; i++)
@@ -242,12 +147,13 @@ static gorgon_status alloc_net(gg_head_net *net, gorgon_error *err)
 static gorgon_status build(gg_head_net *net, gorgon_error *err)
 {
     const gg_head_shape *s = &net->set->shape;
-    packer p;
+    gg_packer p;
     gorgon_status status = alloc_net(net, err);
     if (status != GORGON_OK)
         return status;
-    status =
-        packer_create(net->set->weight_type, net->n_in > s->rank ? net->n_in : s->rank, &p, err);
+    size_t widest = net->n_in > s->rank ? net->n_in : s->rank;
+    widest = widest > s->n_ffn ? widest : s->n_ffn;
+    status = gg_packer_create(net->engine, net->set, widest, &p, err);
     if (status == GORGON_OK)
         status = pack_first(net, &p);
     if (status == GORGON_OK)
@@ -256,7 +162,9 @@ static gorgon_status build(gg_head_net *net, gorgon_error *err)
         status = s->own_output ? pack_own_output(net, &p) : gather_output(net, &p);
     if (status == GORGON_OK && s->rank)
         status = pack_rank(net, &p);
-    packer_clear(&p);
+    if (status == GORGON_OK && gg_head_traits_of(s->kind)->layer != GG_LAYER_NONE)
+        status = gg_packed_layer_create(net->engine, &p, net->max_rows, &net->layer);
+    gg_packer_clear(&p);
     return status;
 }
 
@@ -281,6 +189,8 @@ gorgon_status gg_head_net_create(gorgon_engine *engine, const gorgon_heads *head
     net->n_in = (1 + gg_head_tokens(shape, gg_head_cells(shape) - 1)) * shape->d_model;
     net->n_out = shape->n_draft ? shape->n_draft : gg_model_geometry(model)->n_vocab;
     const size_t fit = MAX_LOGITS / (net->lanes * net->n_out);
+    if (shape->window && max_rows < LAYER_ROWS)
+        max_rows = LAYER_ROWS;
     net->max_rows = max_rows < fit ? max_rows : fit;
     if (net->max_rows == 0)
         net->max_rows = 1;
@@ -309,11 +219,13 @@ void gg_head_net_clear(gg_head_net *net)
     clear_matrices(net->down, cells);
     clear_matrices(net->bias, cells);
     gg_matrix_clear(&net->gathered);
+    gg_packed_layer_clear(&net->layer);
     gg_free(net->ones);
     gg_free(net->input);
     gg_free(net->product);
     gg_free(net->z);
     gg_free(net->state);
+    gg_free(net->prefix);
     gg_free(net->logits);
     *net = (gg_head_net){0};
 }
@@ -350,17 +262,6 @@ void gg_head_net_load_at(const gg_head_net *net, size_t i, size_t depth, const f
         embed(net, tokens[depth + 1 - seen + t], input + (1 + t) * d);
 }
 
-// gg_engine_linear for any number of rows.
-static void linear(const gg_head_net *net, const gg_matrix *w, const float *x, size_t ldx,
-                   size_t rows, float *y, size_t ldy)
-{
-    const size_t most = gorgon_engine_max_rows(net->engine);
-    for (size_t r = 0; r < rows; r += most) {
-        const size_t n = rows - r < most ? rows - r : most;
-        gg_engine_linear(net->engine, w, x + r * ldx, ldx, n, y + r * ldy, ldy);
-    }
-}
-
 // A block of cell `cell`, whose z and product are lane `lane` of n rows: z = x + branch.
 static void add_block(const gg_head_net *net, size_t cell, size_t lane, size_t block, size_t n)
 {
@@ -388,8 +289,8 @@ static void run_later(const gg_head_net *net, size_t cell, size_t lane, size_t n
     const size_t d = net->set->shape.d_model, stride = net->lanes * d;
     const size_t blocks = net->set->shape.n_blocks;
     for (size_t b = 1; b < blocks; b++) {
-        linear(net, &net->later[cell * (blocks - 1) + b - 1], net->z + lane * d, stride, n,
-               net->product + lane * d, stride);
+        gg_packed_linear(net->engine, &net->later[cell * (blocks - 1) + b - 1], net->z + lane * d,
+                         stride, n, net->product + lane * d, stride);
         add_block(net, cell, lane, b, n);
     }
 }
@@ -397,84 +298,57 @@ static void run_later(const gg_head_net *net, size_t cell, size_t lane, size_t n
 void gg_head_net_run(const gg_head_net *net, size_t n)
 {
     const size_t d = net->set->shape.d_model, stride = net->lanes * d;
-    linear(net, &net->first[0], net->input, net->n_in, n, net->product, stride);
+    gg_packed_linear(net->engine, &net->first[0], net->input, net->n_in, n, net->product, stride);
     for (size_t k = 0; k < net->lanes; k++) {
         add_block(net, k, k, 0, n);
         run_later(net, k, k, n);
         if (net->own)
-            linear(net, &net->own[k], net->z + k * d, stride, n, net->logits + k * net->n_out,
-                   net->lanes * net->n_out);
+            gg_packed_linear(net->engine, &net->own[k], net->z + k * d, stride, n,
+                             net->logits + k * net->n_out, net->lanes * net->n_out);
     }
     if (!net->own)
-        linear(net, net->output, net->z, d, n * net->lanes, net->logits, net->n_out);
+        gg_packed_linear(net->engine, net->output, net->z, d, n * net->lanes, net->logits,
+                         net->n_out);
+}
+
+void gg_head_net_load_prefix(const gg_head_net *net, size_t i, const float *hidden)
+{
+    const size_t d = net->set->shape.d_model;
+    memcpy(net->z + i * d, hidden, d * sizeof *hidden);
+}
+
+void gg_head_net_run_prefix(const gg_head_net *net, size_t n)
+{
+    gg_packed_layer_run(&net->layer, net->z, n, net->prefix);
+}
+
+// What markov heads add for the last token.
+static void run_bias(const gg_head_net *net, size_t depth, size_t n)
+{
+    const size_t rank = net->set->shape.rank;
+    gg_packed_linear(net->engine, &net->down[depth], net->input, net->n_in, n, net->product, rank);
+    gg_packed_linear(net->engine, &net->bias[depth], net->product, rank, n, net->logits,
+                     net->n_out);
 }
 
 void gg_head_net_run_at(const gg_head_net *net, size_t depth, size_t n)
 {
     const gg_head_shape *s = &net->set->shape;
-    const size_t d = s->d_model;
+    const gg_head_traits *traits = gg_head_traits_of(s->kind);
+    const size_t d = s->d_model, cell = traits->one_cell ? 0 : depth;
     if (s->rank) {
-        linear(net, &net->down[depth], net->input, net->n_in, n, net->product, s->rank);
-        linear(net, &net->bias[depth], net->product, s->rank, n, net->logits, net->n_out);
+        run_bias(net, depth, n);
         return;
     }
-    const size_t cell = gg_head_traits_of(s->kind)->one_cell ? 0 : depth;
-    linear(net, &net->first[net->n_first > 1 ? depth : 0], net->input, net->n_in, n, net->product,
-           d);
+    gg_packed_linear(net->engine, &net->first[net->n_first > 1 ? depth : 0], net->input, net->n_in,
+                     n, net->product, d);
     add_block(net, cell, 0, 0, n);
-    if (net->state)
+    if (traits->layer == GG_LAYER_CELL) {
+        n = gg_packed_layer_run(&net->layer, net->z, n, net->state);
+        memcpy(net->z, net->state, n * d * sizeof *net->z);
+    } else if (net->state) {
         memcpy(net->state, net->z, n * d * sizeof *net->state);
+    }
     run_later(net, cell, 0, n);
-    linear(net, net->output, net->z, d, n, net->logits, net->n_out);
-}
-
-// The chain of likeliest tokens of heads that see drafted tokens.
-static void chain_logits(const gg_head_net *net, const float *hidden, gorgon_token root,
-                         float *logits)
-{
-    const gg_kernels *kernels = gg_engine_kernels(net->engine);
-    const gg_head_shape *s = &net->set->shape;
-    gorgon_token tokens[GG_MAX_DRAFT_HEADS + 1] = {root};
-    const float *x = hidden;
-    if (s->rank) {
-        gg_head_net_load(net, 0, hidden, root);
-        gg_head_net_run(net, 1);
-        memcpy(logits, net->logits, s->n_heads * net->n_out * sizeof *logits);
-    }
-    for (size_t k = 0; k < s->n_heads; k++) {
-        float *to = logits + k * net->n_out;
-        gg_head_net_load_at(net, 0, k, x, tokens);
-        gg_head_net_run_at(net, k, 1);
-        if (s->rank)
-            kernels->add(to, net->logits, net->n_out);
-        else
-            memcpy(to, net->logits, net->n_out * sizeof *to);
-        tokens[k + 1] = (gorgon_token)gg_head_net_token(net, kernels->argmax(to, net->n_out));
-        x = net->state ? net->state : hidden;
-    }
-}
-
-gorgon_status gorgon_heads_logits(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
-                                  const float *hidden, gorgon_token root, float *logits,
-                                  gorgon_token *ids, gorgon_error *err)
-{
-    const size_t n_vocab = gg_model_geometry(gg_engine_model(engine))->n_vocab;
-    if ((size_t)root >= n_vocab)
-        return gg_fail(err, GORGON_ERROR_ARGUMENT, "root token is %ld, expected 0 to %zu",
-                       (long)root, n_vocab - 1);
-    gg_head_net net;
-    gorgon_status status = gg_head_net_create(engine, heads, set, 1, &net, err);
-    if (status != GORGON_OK)
-        return status;
-    if (gg_head_traits_of(net.set->shape.kind)->follows) {
-        chain_logits(&net, hidden, root, logits);
-    } else {
-        gg_head_net_load(&net, 0, hidden, root);
-        gg_head_net_run(&net, 1);
-        memcpy(logits, net.logits, net.lanes * net.n_out * sizeof *logits);
-    }
-    for (size_t i = 0; ids && i < net.n_out; i++)
-        ids[i] = (gorgon_token)gg_head_net_token(&net, i);
-    gg_head_net_clear(&net);
-    return GORGON_OK;
+    gg_packed_linear(net->engine, net->output, net->z, d, n, net->logits, net->n_out);
 }

@@ -4,8 +4,7 @@
 #ifndef GG_HEADS_HEAD_NET_H
 #define GG_HEADS_HEAD_NET_H
 
-#include "core/engine.h"
-#include "heads/head_set.h"
+#include "head_layer.h"
 
 typedef struct gg_head_net {
     gorgon_engine *engine;
@@ -23,16 +22,20 @@ typedef struct gg_head_net {
     const gg_matrix *output; // gathered or the base's, NULL with own_output
     gg_matrix *down, *bias; // [cells] of [rank, d] and output . U, [n_out, rank]; NULL without rank
 
+    gg_packed_layer layer; // of hydra++ and eagle
+
     float *ones;    // [d]
     float *input;   // [max_rows][n_in]
     float *product; // [max_rows][lanes][d]
     float *z;       // [max_rows][lanes][d]
-    float *state;   // [max_rows][d] recurrent: what goes on to the next depth, else NULL
+    float *state;   // [max_rows][d] one cell: what goes on to the next depth, else NULL
+    float *prefix;  // [max_rows][d] hydra++: outputs of the layer, else NULL
     float *logits;  // [max_rows][lanes][n_out]
 } gg_head_net;
 
 // Checks the heads against the engine's model and packs the set. max_rows may be lowered to bound
-// the workspace. The heads must outlive the net. On error there is nothing to clear.
+// the workspace, or raised for the sake of a decoder layer. The heads must outlive the net. On
+// error there is nothing to clear.
 gorgon_status gg_head_net_create(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                  size_t max_rows, gg_head_net *net, gorgon_error *err);
 void gg_head_net_clear(gg_head_net *net);
@@ -43,12 +46,20 @@ void gg_head_net_load(const gg_head_net *net, size_t i, const float *hidden, gor
 // Fills net->logits, [n][n_heads][n_out]. Does not allocate.
 void gg_head_net_run(const gg_head_net *net, size_t n);
 
+// hydra++: the layer over hidden states of committed rows. Row i has a place in net->layer.rows,
+// which the caller fills. To net->prefix go the outputs of the rows that want one, in order: what
+// stands for the hidden state in gg_head_net_load_at.
+void gg_head_net_load_prefix(const gg_head_net *net, size_t i, const float *hidden);
+void gg_head_net_run_prefix(const gg_head_net *net, size_t n);
+
 // Heads that see drafted tokens, at one depth. Input of row i: x, the hidden state or what the
-// depth before left in net->state, and tokens[depth + 1], the root first.
+// depth before left in net->state, and tokens[depth + 1], the root first; eagle's rows have a place
+// in net->layer.rows as well.
 void gg_head_net_load_at(const gg_head_net *net, size_t i, size_t depth, const float *x,
                          const gorgon_token *tokens);
-// Fills net->logits, [n][n_out], and net->state; of markov heads only what the last token adds to
-// the logits of gg_head_net_run. Does not allocate.
+// Fills net->logits, [n][n_out], and net->state; of eagle's rows only for those that want an
+// output, in order; of markov heads only what the last token adds to the logits of gg_head_net_run.
+// Does not allocate.
 void gg_head_net_run_at(const gg_head_net *net, size_t depth, size_t n);
 
 static inline uint32_t gg_head_net_token(const gg_head_net *net, size_t index)

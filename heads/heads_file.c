@@ -119,6 +119,19 @@ static gorgon_status read_calibration(const reader *r)
     return GORGON_OK;
 }
 
+static gorgon_status read_layer(const reader *r)
+{
+    gg_head_shape *shape = &r->set->shape;
+    if (gg_head_traits_of(shape->kind)->layer == GG_LAYER_NONE)
+        return GORGON_OK;
+    gorgon_status status = read_field(r, "n_attention", 1, shape->d_model, &shape->n_attention);
+    if (status == GORGON_OK)
+        status = read_field(r, "n_ffn", 1, GG_HEADS_MAX_FFN, &shape->n_ffn);
+    if (status == GORGON_OK)
+        status = read_field(r, "window", 1, GG_HEADS_MAX_WINDOW, &shape->window);
+    return status;
+}
+
 static gorgon_status read_keys(const reader *r)
 {
     gg_head_set *set = r->set;
@@ -134,6 +147,8 @@ static gorgon_status read_keys(const reader *r)
         status = read_field(r, "n_draft", 0, r->base->n_vocab, &shape->n_draft);
     if (status == GORGON_OK && gg_head_traits_of(shape->kind)->has_rank)
         status = read_field(r, "rank", 1, GG_HEADS_MAX_RANK, &shape->rank);
+    if (status == GORGON_OK)
+        status = read_layer(r);
     if (status == GORGON_OK)
         status = read_flag(r, "root_embedding", &shape->root_embedding);
     if (status == GORGON_OK)
@@ -457,6 +472,10 @@ gorgon_status gorgon_heads_describe(const gorgon_heads *heads, size_t set,
         .n_blocks = s->shape.n_blocks,
         .d_model = s->shape.d_model,
         .n_draft = s->shape.n_draft,
+        .rank = s->shape.rank,
+        .n_attention = s->shape.n_attention,
+        .n_ffn = s->shape.n_ffn,
+        .window = s->shape.window,
         .root_embedding = s->shape.root_embedding,
         .own_output = s->shape.own_output,
         .n_parameters = parameters(s),

@@ -17,10 +17,12 @@ void gg_heads_ids_name(gg_heads_name name, size_t set)
 void gg_heads_part_name(gg_heads_name name, size_t set, const gg_head_part *part)
 {
     static const char *const names[] = {
-        [GG_PART_ROOT] = "root",
-        [GG_PART_OUTPUT] = "output",
-        [GG_PART_DOWN] = "down",
-        [GG_PART_UP] = "up",
+        [GG_PART_ROOT] = "root",         [GG_PART_OUTPUT] = "output",
+        [GG_PART_DOWN] = "down",         [GG_PART_UP] = "up",
+        [GG_PART_ATTN_Q] = "attn_q",     [GG_PART_ATTN_K] = "attn_k",
+        [GG_PART_ATTN_V] = "attn_v",     [GG_PART_ATTN_OUTPUT] = "attn_output",
+        [GG_PART_FFN_GATE] = "ffn_gate", [GG_PART_FFN_UP] = "ffn_up",
+        [GG_PART_FFN_DOWN] = "ffn_down",
     };
     if (part->role == GG_PART_WEIGHT || part->role == GG_PART_BIAS)
         snprintf(name, GG_MAX_NAME, "heads.%zu.%zu.block.%zu.%s", set, part->head, part->block,

@@ -71,6 +71,10 @@ static gorgon_status check_shape(const source *s, const gorgon_fingerprint *base
         status = check_range(s, "n_draft", shape->n_draft, 0, base->n_vocab);
     if (status == GORGON_OK)
         status = check_range(s, "rank", shape->rank, 0, GG_HEADS_MAX_RANK);
+    if (status == GORGON_OK)
+        status = check_range(s, "n_ffn", shape->n_ffn, 0, GG_HEADS_MAX_FFN);
+    if (status == GORGON_OK)
+        status = check_range(s, "window", shape->window, 0, GG_HEADS_MAX_WINDOW);
     const char *fault = status == GORGON_OK ? gg_head_shape_fault(shape) : NULL;
     return fault ? gg_fail(s->err, GORGON_ERROR_ARGUMENT, "set %zu: %s", s->index, fault) : status;
 }
@@ -93,6 +97,17 @@ static gorgon_status check_source(const source *s, const gorgon_fingerprint *bas
     return check_calibration(s->index, set->calibration, set->n_calibration, s->err);
 }
 
+static gorgon_status put_layer(const source *s)
+{
+    const gg_head_shape *shape = &s->set->shape;
+    if (gg_head_traits_of(shape->kind)->layer == GG_LAYER_NONE)
+        return GORGON_OK;
+    gorgon_status status = put_size(s, "n_attention", shape->n_attention);
+    if (status == GORGON_OK)
+        status = put_size(s, "n_ffn", shape->n_ffn);
+    return status == GORGON_OK ? put_size(s, "window", shape->window) : status;
+}
+
 static gorgon_status put_keys(const source *s)
 {
     const gg_head_set_source *set = s->set;
@@ -109,6 +124,8 @@ static gorgon_status put_keys(const source *s)
         status = put_size(s, "n_draft", shape->n_draft);
     if (status == GORGON_OK && shape->rank > 0)
         status = put_size(s, "rank", shape->rank);
+    if (status == GORGON_OK)
+        status = put_layer(s);
     if (status == GORGON_OK)
         status = put_flag(s, "root_embedding", shape->root_embedding);
     if (status == GORGON_OK)

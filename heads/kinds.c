@@ -7,11 +7,17 @@ static const gg_head_traits traits[GG_HEAD_KINDS] = {
     [GG_HEADS_MEDUSA] = {.name = "medusa", .activated = true},
     [GG_HEADS_LINEAR] = {.name = "linear"},
     [GG_HEADS_MARKOV] = {.name = "markov", .follows = true, .activated = true, .has_rank = true},
-    [GG_HEADS_HYDRA] = {.name = "hydra", .follows = true, .activated = true},
+    [GG_HEADS_HYDRA] = {.name = "hydra", .follows = true, .sees_all = true, .activated = true},
+    [GG_HEADS_HYDRA_PREFIX] = {.name = "hydra++",
+                               .follows = true,
+                               .sees_all = true,
+                               .activated = true,
+                               .layer = GG_LAYER_PREFIX},
     [GG_HEADS_RECURRENT] = {.name = "recurrent",
                             .one_cell = true,
                             .follows = true,
                             .activated = true},
+    [GG_HEADS_EAGLE] = {.name = "eagle", .one_cell = true, .follows = true, .layer = GG_LAYER_CELL},
 };
 
 const gg_head_traits *gg_head_traits_of(gg_head_kind kind)
@@ -30,16 +36,29 @@ bool gg_head_kind_find(const char *name, gg_head_kind *kind)
     return false;
 }
 
+// Likewise, of the sizes of the decoder layer.
+static const char *layer_fault(const gg_head_shape *s)
+{
+    if (traits[s->kind].layer == GG_LAYER_NONE)
+        return s->n_attention || s->n_ffn || s->window
+                   ? "only hydra++ and eagle heads have a decoder layer"
+                   : NULL;
+    if (s->n_attention == 0 || s->d_model % s->n_attention != 0 ||
+        s->d_model / s->n_attention % 2 != 0)
+        return "d_model is no even multiple of n_attention";
+    return s->n_ffn == 0 || s->window == 0 ? "a decoder layer needs n_ffn and window" : NULL;
+}
+
 const char *gg_head_shape_fault(const gg_head_shape *s)
 {
     const gg_head_traits *t = &traits[s->kind];
     if (t->follows && (!s->root_embedding || s->own_output))
         return "heads that see drafted tokens need root_embedding and have no own_output";
     if (!t->activated && s->n_blocks != 1)
-        return "linear heads have one block";
+        return "heads without activation have one block";
     if (t->has_rank != (s->rank > 0))
         return t->has_rank ? "markov heads need a rank" : "only markov heads have a rank";
-    return NULL;
+    return layer_fault(s);
 }
 
 size_t gg_head_cells(const gg_head_shape *s)
@@ -51,13 +70,28 @@ size_t gg_head_tokens(const gg_head_shape *s, size_t cell)
 {
     if (!s->root_embedding)
         return 0;
-    return s->kind == GG_HEADS_HYDRA ? 1 + cell : 1;
+    return traits[s->kind].sees_all ? 1 + cell : 1;
+}
+
+static size_t layer_parts(const gg_head_shape *s, gg_head_part *parts)
+{
+    const size_t d = s->d_model, f = s->n_ffn;
+    const gg_head_part layer[] = {
+        {GG_PART_ATTN_Q, 0, 0, d, d},   {GG_PART_ATTN_K, 0, 0, d, d},
+        {GG_PART_ATTN_V, 0, 0, d, d},   {GG_PART_ATTN_OUTPUT, 0, 0, d, d},
+        {GG_PART_FFN_GATE, 0, 0, f, d}, {GG_PART_FFN_UP, 0, 0, f, d},
+        {GG_PART_FFN_DOWN, 0, 0, d, f},
+    };
+    if (traits[s->kind].layer == GG_LAYER_NONE)
+        return 0;
+    memcpy(parts, layer, sizeof layer);
+    return sizeof layer / sizeof *layer;
 }
 
 size_t gg_head_parts(const gg_head_shape *s, size_t n_vocab, gg_head_part parts[GG_MAX_HEAD_PARTS])
 {
     const size_t d = s->d_model;
-    size_t n = 0;
+    size_t n = layer_parts(s, parts);
     for (size_t k = 0; k < gg_head_cells(s); k++) {
         const size_t tokens = gg_head_tokens(s, k);
         for (size_t b = 0; b < s->n_blocks; b++) {

@@ -1,11 +1,14 @@
-// Proposer "heads" for sets that see the drafted tokens: markov, hydra (arXiv 2402.05109) and
-// recurrent (after ReDrafter, arXiv 2403.09919) heads. A node of the draft tree is expanded when it
-// is asked for, whoever named its token. The first question at a depth runs the likeliest few nodes
-// of that depth, of all sequences together, as one batch: they are the ones that will be asked for.
+// Proposer "heads" for sets that see the drafted tokens: markov, hydra and hydra++ (arXiv
+// 2402.05109), recurrent (after ReDrafter, arXiv 2403.09919) and eagle heads (after arXiv
+// 2401.15077). A node of the draft tree is expanded when it is asked for, whoever named its token.
+// The first question at a depth runs the likeliest few nodes of that depth, of all sequences
+// together, as one batch: they are the ones that will be asked for. Heads with a decoder layer take
+// up what was committed since the last step when a step begins, also together.
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
+#include "head_context.h"
 #include "head_net.h"
 #include "ranking.h"
 #include "registry.h"
@@ -26,11 +29,11 @@ typedef struct node {
 } node;
 
 typedef struct state {
-    bool observed;
-    float *hidden; // [d] of the last committed row
-    size_t n;      // nodes of the current step
+    gg_head_context context;
+    size_t n; // nodes of the current step
     node nodes[MAX_NODES];
-    float *states;       // [MAX_NODES][d] recurrent: x of the node's children, else NULL
+    float *states;       // [MAX_NODES][d] one cell: x of the node's children, else NULL
+    float *prefix;       // [d] hydra++: x of all nodes, else NULL
     float *base;         // [n_heads][n_out] markov: logits without the token before, else NULL
     gg_ranking *ranking; // [MAX_NODES] children
 } state;
@@ -57,15 +60,22 @@ typedef struct sequential {
     step *step;
 } sequential;
 
-// Nodes of one depth that are expanded together.
+// Nodes of one depth that are expanded together; among those of the roots there may be rows of
+// which only keys and values are wanted.
 typedef struct batch {
     const sequential *q;
-    size_t depth, n;
+    size_t depth;
+    size_t n, n_rows; // nodes; with those rows
 } batch;
 
 static const gg_head_shape *shape_of(const sequential *q)
 {
     return &q->net.set->shape;
+}
+
+static gg_head_layer layer_of(const sequential *q)
+{
+    return gg_head_traits_of(shape_of(q)->kind)->layer;
 }
 
 static void rank_on_thread(void *context, size_t thread, size_t n_threads)
@@ -95,9 +105,9 @@ static void run_batch(batch *b)
 {
     const sequential *q = b->q;
     const size_t d = shape_of(q)->d_model;
-    if (b->n == 0)
+    if (b->n_rows == 0)
         return;
-    gg_head_net_run_at(&q->net, b->depth, b->n);
+    gg_head_net_run_at(&q->net, b->depth, b->n_rows);
     if (b->n > 1)
         gg_team_run(gg_engine_team(q->net.engine), rank_on_thread, b);
     else
@@ -106,7 +116,23 @@ static void run_batch(batch *b)
         const state *s = q->member[i].draft->state;
         memcpy(s->states + q->member[i].node * d, q->net.state + i * d, d * sizeof(float));
     }
-    b->n = 0;
+    b->n = b->n_rows = 0;
+}
+
+// A row of the batch that is free.
+static size_t new_row(batch *b)
+{
+    if (b->n_rows == b->q->net.max_rows)
+        run_batch(b);
+    return b->n_rows++;
+}
+
+// What the children of node `parent` begin from.
+static const float *x_of(const state *s, int32_t parent, size_t d)
+{
+    if (s->states && parent >= 0)
+        return s->states + (size_t)parent * d;
+    return s->prefix ? s->prefix : gg_head_context_last(&s->context);
 }
 
 // A new node of the draft joins the batch.
@@ -114,16 +140,18 @@ static void add_node(batch *b, const gg_draft *draft, node new)
 {
     const sequential *q = b->q;
     state *s = draft->state;
+    const size_t row = new_row(b);
     gorgon_token tokens[GG_MAX_DRAFT_HEADS];
-    if (b->n == q->net.max_rows)
-        run_batch(b);
-    const float *x = s->states && new.parent >= 0
-                         ? s->states + (size_t) new.parent *shape_of(q)->d_model
-                         : s->hidden;
+    uint32_t path[GG_MAX_DRAFT_HEADS];
     tokens[new.depth] = new.token;
-    for (int32_t at = new.parent; at >= 0; at = s->nodes[at].parent)
+    path[new.depth] = (uint32_t)s->n;
+    for (int32_t at = new.parent; at >= 0; at = s->nodes[at].parent) {
         tokens[s->nodes[at].depth] = s->nodes[at].token;
-    gg_head_net_load_at(&q->net, b->n, b->depth, x, tokens);
+        path[s->nodes[at].depth] = (uint32_t)at;
+    }
+    gg_head_net_load_at(&q->net, row, b->depth, x_of(s, new.parent, shape_of(q)->d_model), tokens);
+    if (layer_of(q) == GG_LAYER_CELL)
+        gg_head_context_place_node(&s->context, path, new.depth, &q->net.layer, row);
     s->nodes[s->n] = new;
     q->member[b->n++] = (member){draft, s->n++};
 }
@@ -193,32 +221,95 @@ static void run_base(const sequential *q, size_t n)
 static bool can_draft(const gg_proposer *p, const gg_draft *draft)
 {
     const state *s = draft->state;
-    return s->observed &&
+    return gg_head_context_last(&s->context) &&
            (size_t)draft->root < gg_model_geometry(gg_engine_model(p->engine))->n_vocab;
 }
 
-static void begin_step(const gg_proposer *p, const gg_draft *drafts, size_t n_drafts)
+// markov: logits of all drafts without what the root adds.
+static void run_bases(const sequential *q)
 {
-    const sequential *q = p->self;
-    batch b = {q, 0, 0};
     size_t n = 0;
-    *q->step = (step){drafts, n_drafts, 1};
-    for (size_t i = 0; i < n_drafts; i++) {
-        state *s = drafts[i].state;
-        s->n = 0;
-        if (!s->base || !can_draft(p, &drafts[i]))
+    for (size_t i = 0; i < q->step->n_drafts; i++) {
+        const gg_draft *draft = &q->step->drafts[i];
+        const state *s = draft->state;
+        if (!can_draft(&q->proposer, draft))
             continue;
-        gg_head_net_load(&q->net, n, s->hidden, drafts[i].root);
-        q->member[n++].draft = &drafts[i];
+        gg_head_net_load(&q->net, n, gg_head_context_last(&s->context), draft->root);
+        q->member[n++].draft = draft;
         if (n == q->net.max_rows) {
             run_base(q, n);
             n = 0;
         }
     }
     run_base(q, n);
+}
+
+// hydra++: a batch of n_rows committed rows, among them the last ones of n drafts, q->member.
+static void run_prefix(const sequential *q, size_t n_rows, size_t n)
+{
+    const size_t d = shape_of(q)->d_model;
+    if (n_rows == 0)
+        return;
+    gg_head_net_run_prefix(&q->net, n_rows);
+    for (size_t i = 0; i < n; i++) {
+        const state *s = q->member[i].draft->state;
+        memcpy(s->prefix, q->net.prefix + i * d, d * sizeof *s->prefix);
+    }
+}
+
+// hydra++: takes up what was committed; the layer's output at the last row is the x of the draft.
+static void run_prefixes(const sequential *q)
+{
+    size_t n_rows = 0, n = 0;
+    for (size_t i = 0; i < q->step->n_drafts; i++) {
+        const gg_draft *draft = &q->step->drafts[i];
+        gg_head_context *c = &((state *)draft->state)->context;
+        if (!can_draft(&q->proposer, draft))
+            continue;
+        for (; c->keyed < c->end; c->keyed++) {
+            const bool last = c->keyed + 1 == c->end;
+            if (n_rows == q->net.max_rows) {
+                run_prefix(q, n_rows, n);
+                n_rows = n = 0;
+            }
+            gg_head_net_load_prefix(&q->net, n_rows, gg_head_context_hidden(c, c->keyed));
+            gg_head_context_place_row(c, c->keyed, last, &q->net.layer, n_rows++);
+            if (last)
+                q->member[n++].draft = draft;
+        }
+    }
+    run_prefix(q, n_rows, n);
+}
+
+// eagle: keys and values of committed rows, each of its hidden state and the token after it; that
+// of the last row is the root, whose node follows.
+static void add_committed(batch *b, const gg_draft *draft)
+{
+    gg_head_context *c = &((state *)draft->state)->context;
+    for (; c->keyed + 1 < c->end; c->keyed++) {
+        const size_t row = new_row(b);
+        const gorgon_token after = gg_head_context_token(c, c->keyed + 1);
+        gg_head_net_load_at(&b->q->net, row, 0, gg_head_context_hidden(c, c->keyed), &after);
+        gg_head_context_place_row(c, c->keyed, false, &b->q->net.layer, row);
+    }
+}
+
+static void begin_step(const gg_proposer *p, const gg_draft *drafts, size_t n_drafts)
+{
+    const sequential *q = p->self;
+    batch b = {.q = q};
+    *q->step = (step){drafts, n_drafts, 1};
+    if (shape_of(q)->rank)
+        run_bases(q);
+    if (layer_of(q) == GG_LAYER_PREFIX)
+        run_prefixes(q);
     for (size_t i = 0; i < n_drafts; i++) {
-        if (can_draft(p, &drafts[i]))
-            add_node(&b, &drafts[i], (node){-1, 0, drafts[i].root, 0.0f});
+        ((state *)drafts[i].state)->n = 0;
+        if (!can_draft(p, &drafts[i]))
+            continue;
+        if (layer_of(q) == GG_LAYER_CELL)
+            add_committed(&b, &drafts[i]);
+        add_node(&b, &drafts[i], (node){-1, 0, drafts[i].root, 0.0f});
     }
     run_batch(&b);
 }
@@ -265,7 +356,7 @@ static int32_t expanded(const sequential *q, const gg_draft *draft, const gg_dra
     const gorgon_token token = tree->token[leaf];
     if (at >= 0 || parent < 0 || s->n == MAX_NODES || (size_t)token >= n_vocab)
         return at;
-    batch b = {q, tree->depth[leaf], 0};
+    batch b = {.q = q, .depth = tree->depth[leaf]};
     const node wanted = {parent, (uint32_t)b.depth, token,
                          s->nodes[parent].path + score_of(s, parent, token)};
     at = (int32_t)s->n;
@@ -298,8 +389,9 @@ static void state_free(const gg_proposer *p, void *opaque)
     (void)p;
     if (!s)
         return;
-    gg_free(s->hidden);
+    gg_head_context_clear(&s->context);
     gg_free(s->states);
+    gg_free(s->prefix);
     gg_free(s->base);
     gg_free(s->ranking);
     gg_free(s);
@@ -313,25 +405,32 @@ static gorgon_status state_create(const gg_proposer *p, size_t context, void **o
     (void)context;
     *out = NULL;
     state *s = gg_alloc(1, sizeof *s);
-    if (s) {
-        s->hidden = gg_alloc(d, sizeof *s->hidden);
+    if (!s)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory for a sequence");
+    gorgon_status status =
+        gg_head_context_create(p->engine, shape_of(q), MAX_NODES, &s->context, err);
+    if (status == GORGON_OK) {
         s->states = q->net.state ? gg_alloc(MAX_NODES * d, sizeof *s->states) : NULL;
+        s->prefix = q->net.prefix ? gg_alloc(d, sizeof *s->prefix) : NULL;
         s->base = rank ? gg_alloc(shape_of(q)->n_heads * q->net.n_out, sizeof *s->base) : NULL;
         s->ranking = gg_alloc(MAX_NODES, sizeof *s->ranking);
+        if ((q->net.state && !s->states) || (q->net.prefix && !s->prefix) || (rank && !s->base) ||
+            !s->ranking)
+            status =
+                gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory for a sequence");
     }
-    if (!s || !s->hidden || (q->net.state && !s->states) || (rank && !s->base) || !s->ranking) {
+    if (status == GORGON_OK)
+        *out = s;
+    else
         state_free(p, s);
-        return gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory for a sequence");
-    }
-    *out = s;
-    return GORGON_OK;
+    return status;
 }
 
 static void state_reset(const gg_proposer *p, void *opaque)
 {
     state *s = opaque;
     (void)p;
-    s->observed = false;
+    gg_head_context_reset(&s->context);
     s->n = 0;
 }
 
@@ -341,20 +440,17 @@ static void state_copy(const gg_proposer *p, void *to, const void *from)
     state *t = to;
     const state *f = from;
     const sequential *q = p->self;
-    t->observed = f->observed;
+    gg_head_context_copy(&t->context, &f->context);
     t->n = 0;
-    memcpy(t->hidden, f->hidden, shape_of(q)->d_model * sizeof *t->hidden);
+    if (f->prefix)
+        memcpy(t->prefix, f->prefix, shape_of(q)->d_model * sizeof *t->prefix);
 }
 
 static void observe(const gg_proposer *p, void *opaque, const gg_observation *seen)
 {
     state *s = opaque;
-    const sequential *q = p->self;
-    if (seen->n == 0)
-        return;
-    s->observed = seen->hidden != NULL && seen->hidden[seen->n - 1] != NULL;
-    if (s->observed)
-        memcpy(s->hidden, seen->hidden[seen->n - 1], shape_of(q)->d_model * sizeof *s->hidden);
+    (void)p;
+    gg_head_context_observe(&s->context, seen);
 }
 
 static void sequential_free(gg_proposer *p)

@@ -186,15 +186,22 @@ static inline gorgon_heads *random_heads(const gorgon_model *model, const scratc
     return random_heads_of(model, s, &spec);
 }
 
-static inline gorgon_heads *random_recurrent(const gorgon_model *model, const scratch *s)
+// Heads that see the drafted tokens.
+static inline gorgon_heads *random_followers(const gorgon_model *model, const scratch *s,
+                                             gg_head_kind kind)
 {
+    const gg_head_traits *traits = gg_head_traits_of(kind);
+    const bool layer = traits->layer != GG_LAYER_NONE;
     const heads_spec spec = {.n_heads = 4,
-                             .n_blocks = 2,
+                             .n_blocks = traits->activated ? 2 : 1,
                              .root = true,
                              .type = GG_F16,
                              .seed = 6,
                              .scale = 0.2f,
-                             .kind = GG_HEADS_RECURRENT};
+                             .kind = kind,
+                             .n_attention = layer ? 4 : 0,
+                             .n_ffn = layer ? 96 : 0,
+                             .window = layer ? 20 : 0};
     return random_heads_of(model, s, &spec);
 }
 

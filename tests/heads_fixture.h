@@ -22,6 +22,7 @@ typedef struct heads_spec {
     float scale; // of weights; 0 = 1
     gg_head_kind kind;
     size_t rank;
+    size_t n_attention, n_ffn, window; // of a decoder layer
 } heads_spec;
 
 // A set and the memory that it points to.
@@ -46,6 +47,9 @@ static inline heads_fixture heads_fixture_create(size_t d, size_t n_vocab, const
                                  .d_model = d,
                                  .n_draft = spec->n_draft,
                                  .rank = spec->rank,
+                                 .n_attention = spec->n_attention,
+                                 .n_ffn = spec->n_ffn,
+                                 .window = spec->window,
                                  .root_embedding = spec->root};
     gg_head_part parts[GG_MAX_HEAD_PARTS];
     const size_t n_parts = gg_head_parts(&shape, n_vocab, parts);

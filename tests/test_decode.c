@@ -24,7 +24,10 @@ Test(same_bytes, trees_proposers_threads_levels_temperatures)
     const char *const proposers[] = {"lookup,recycling", "heads", "heads,lookup,recycling"};
     gorgon_model *model = open_tiny();
     scratch files = scratch_create();
-    gorgon_heads *heads[] = {random_heads(model, &files), random_recurrent(model, &files)};
+    gorgon_heads *heads[] = {random_heads(model, &files),
+                             random_followers(model, &files, GG_HEADS_RECURRENT),
+                             random_followers(model, &files, GG_HEADS_HYDRA_PREFIX),
+                             random_followers(model, &files, GG_HEADS_EAGLE)};
     size_t levels = 0;
     for (gg_level level = GG_LEVEL_SCALAR; level < GG_LEVEL_COUNT; level++) {
         if (!gg_kernels_get(level))
@@ -43,7 +46,7 @@ Test(same_bytes, trees_proposers_threads_levels_temperatures)
                              .tree = trees[t],
                              .level = gg_kernels_get(level)->name,
                              .threads = threads,
-                             .heads = heads[i / 3 % 2]};
+                             .heads = heads[i / 3 % 4]};
             char what[128];
             snprintf(what, sizeof what, "%s, tree %s, %s, %zu threads, temperature %g", s.propose,
                      s.tree, s.level, threads, (double)temperature);
@@ -52,8 +55,8 @@ Test(same_bytes, trees_proposers_threads_levels_temperatures)
         }
     }
     cr_assert_geq(levels, 1);
-    gorgon_heads_free(heads[0]);
-    gorgon_heads_free(heads[1]);
+    for (size_t i = 0; i < 4; i++)
+        gorgon_heads_free(heads[i]);
     scratch_remove(&files);
     gorgon_model_free(model);
 }

@@ -130,10 +130,12 @@ Test(step, does_not_allocate)
     size_t n, active = 1, steps = 0;
     gorgon_token *ids = encode(model, prompts[1], &n);
     scratch files = scratch_create();
-    gorgon_heads *heads[] = {random_heads(model, &files), random_recurrent(model, &files)};
+    gorgon_heads *heads[] = {random_heads(model, &files),
+                             random_followers(model, &files, GG_HEADS_RECURRENT),
+                             random_followers(model, &files, GG_HEADS_EAGLE)};
     const char *const trees[] = {"off", "16", "auto"};
     const char *const stops[] = {"never there"};
-    for (size_t t = 0; t < 6; t++) {
+    for (size_t t = 0; t < 9; t++) {
         const setup s = {.propose = "heads,lookup,recycling",
                          .tree = trees[t % 3],
                          .max_streams = 2,
@@ -155,8 +157,8 @@ Test(step, does_not_allocate)
         rig_free(&r);
     }
     cr_assert_gt(steps, 20);
-    gorgon_heads_free(heads[0]);
-    gorgon_heads_free(heads[1]);
+    for (size_t i = 0; i < 3; i++)
+        gorgon_heads_free(heads[i]);
     scratch_remove(&files);
     gorgon_free(ids);
     gorgon_model_free(model);

@@ -8,6 +8,17 @@
 static const heads_spec plain = {
     .n_heads = 2, .n_blocks = 2, .n_draft = 40, .root = true, .type = GG_F16, .seed = 5};
 
+static const heads_spec layered = {.n_heads = 2,
+                                   .n_blocks = 1,
+                                   .n_draft = 40,
+                                   .root = true,
+                                   .type = GG_F16,
+                                   .seed = 5,
+                                   .kind = GG_HEADS_EAGLE,
+                                   .n_attention = 4,
+                                   .n_ffn = 48,
+                                   .window = 8};
+
 static void check_part(const gg_head_set *set, size_t i, const float *values)
 {
     const gg_head_part *p = &set->parts[i];
@@ -42,6 +53,30 @@ static void check_set(const gg_head_set *set, const gg_head_set_source *source)
         cr_assert_eq(set->calibration[i], source->calibration[i]);
 }
 
+// Of the sets below, n in all.
+static void check_descriptions(const gorgon_heads *heads, size_t n, uint64_t d)
+{
+    gorgon_head_set_info info;
+    cr_assert_eq(gorgon_heads_describe(heads, 1, &info, NULL), GORGON_OK);
+    cr_assert_eq(info.n_parameters, 3 * (2 * (d * d + d) + d * d));
+    cr_assert_str_eq(info.kind, "medusa");
+    cr_assert_str_eq(info.weight_type, "F16");
+    cr_assert_str_eq(info.training_json, "{\"tokens\": 5}");
+    cr_assert_str_eq(info.accuracy_json, "{\"top1\": [0.5]}");
+    cr_assert(info.calibrated);
+    cr_assert_eq(gorgon_heads_describe(heads, 5, &info, NULL), GORGON_OK);
+    cr_assert_eq(info.rank, 32);
+    cr_assert_eq(gorgon_heads_describe(heads, 7, &info, NULL), GORGON_OK);
+    cr_assert_str_eq(info.kind, "hydra++");
+    cr_assert(info.n_attention == 64 && info.n_ffn == 32 && info.window == GG_HEADS_MAX_WINDOW);
+    cr_assert_eq(info.n_parameters, 2 * (2 * (d * d + d)) + 3 * d * d + 4 * d * d + 3 * 32 * d);
+    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+    cr_assert(info.rank == 0 && info.n_attention == 0 && info.n_ffn == 0 && info.window == 0);
+    cr_assert_str_eq(info.training_json, "");
+    cr_assert_not(info.calibrated);
+    cr_assert_eq(gorgon_heads_describe(heads, n, &info, NULL), GORGON_ERROR_ARGUMENT);
+}
+
 Test(heads, round_trip_of_several_sets)
 {
     static const float calibration[] = {1.0f, -0.5f, 0.25f};
@@ -53,6 +88,22 @@ Test(heads, round_trip_of_several_sets)
         {.n_heads = 3, .n_blocks = 2, .root = true, .type = GG_Q8_0, .kind = GG_HEADS_HYDRA},
         {.n_heads = 2, .n_blocks = 1, .root = true, .kind = GG_HEADS_MARKOV, .rank = 32},
         {.n_heads = 4, .n_blocks = 3, .root = true, .kind = GG_HEADS_RECURRENT},
+        {.n_heads = 2,
+         .n_blocks = 2,
+         .root = true,
+         .type = GG_Q8_0,
+         .kind = GG_HEADS_HYDRA_PREFIX,
+         .n_attention = 64,
+         .n_ffn = 32,
+         .window = GG_HEADS_MAX_WINDOW},
+        {.n_heads = 5,
+         .n_blocks = 1,
+         .root = true,
+         .type = GG_F32,
+         .kind = GG_HEADS_EAGLE,
+         .n_attention = 1,
+         .n_ffn = 7,
+         .window = 1},
     };
     enum { N = sizeof specs / sizeof specs[0] };
     gorgon_model *model = open_tiny();
@@ -77,19 +128,7 @@ Test(heads, round_trip_of_several_sets)
         check_set(gg_heads_set(heads, i), &sources[i]);
     cr_assert_null(gg_heads_set(heads, N));
 
-    gorgon_head_set_info info;
-    cr_assert_eq(gorgon_heads_describe(heads, 1, &info, &err), GORGON_OK);
-    const uint64_t d = g->d_model;
-    cr_assert_eq(info.n_parameters, 3 * (2 * (d * d + d) + d * d));
-    cr_assert_str_eq(info.kind, "medusa");
-    cr_assert_str_eq(info.weight_type, "F16");
-    cr_assert_str_eq(info.training_json, "{\"tokens\": 5}");
-    cr_assert_str_eq(info.accuracy_json, "{\"top1\": [0.5]}");
-    cr_assert(info.calibrated);
-    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, &err), GORGON_OK);
-    cr_assert_str_eq(info.training_json, "");
-    cr_assert_not(info.calibrated);
-    cr_assert_eq(gorgon_heads_describe(heads, N, &info, &err), GORGON_ERROR_ARGUMENT);
+    check_descriptions(heads, N, g->d_model);
 
     bool warning = true;
     gorgon_model_info base;
@@ -221,11 +260,11 @@ typedef struct refusal {
     const char *part; // of the error line
 } refusal;
 
-static void check_refusals(const refusal *list, size_t n)
+static void check_refusals(const heads_spec *spec, const refusal *list, size_t n)
 {
     gorgon_model *model = open_tiny();
     const gg_geometry *g = gg_model_geometry(model);
-    heads_fixture f = heads_fixture_create(g->d_model, g->n_vocab, &plain);
+    heads_fixture f = heads_fixture_create(g->d_model, g->n_vocab, spec);
     scratch s = scratch_create();
     for (size_t i = 0; i < n; i++) {
         gorgon_heads *heads = NULL;
@@ -266,7 +305,7 @@ static const refusal bad_keys[] = {
      "gorgon.heads.1.kind"},
     {{.name = "gorgon.heads.0.kind", .what = TEXT, .text = "oracle"},
      GORGON_ERROR_UNSUPPORTED,
-     "is 'oracle', expected one of: medusa, linear, markov, hydra, recurrent"},
+     "is 'oracle', expected one of: medusa, linear, markov, hydra, hydra++, recurrent, eagle"},
     {{.name = "gorgon.heads.0.n_heads", .what = U32, .value = 0},
      GORGON_ERROR_FORMAT,
      "expected 1 to 16"},
@@ -332,7 +371,7 @@ static const refusal bad_keys[] = {
 
 Test(heads, keys_are_checked)
 {
-    check_refusals(bad_keys, COUNT(bad_keys));
+    check_refusals(&plain, bad_keys, COUNT(bad_keys));
 }
 
 Test(heads, tensors_are_checked)
@@ -381,7 +420,89 @@ Test(heads, tensors_are_checked)
          GORGON_ERROR_FORMAT,
          "infinite or not a number"},
     };
-    check_refusals(list, COUNT(list));
+    check_refusals(&plain, list, COUNT(list));
+}
+
+#define KEY(field)    "gorgon.heads.0." field
+#define TENSOR(field) "heads.0.0." field ".weight"
+
+Test(heads, keys_of_a_decoder_layer_are_checked)
+{
+    static const refusal list[] = {
+        {{.name = KEY("n_attention"), .what = DROP},
+         GORGON_ERROR_FORMAT,
+         "'gorgon.heads.0.n_attention' is missing"},
+        {{.name = KEY("n_ffn"), .what = DROP},
+         GORGON_ERROR_FORMAT,
+         "'gorgon.heads.0.n_ffn' is missing"},
+        {{.name = KEY("window"), .what = DROP},
+         GORGON_ERROR_FORMAT,
+         "'gorgon.heads.0.window' is missing"},
+        {{.name = KEY("n_attention"), .what = U32, .value = 0},
+         GORGON_ERROR_FORMAT,
+         "is 0, expected 1 to 128"},
+        {{.name = KEY("n_attention"), .what = U32, .value = 129},
+         GORGON_ERROR_FORMAT,
+         "is 129, expected 1 to 128"},
+        {{.name = KEY("n_attention"), .what = U32, .value = 3},
+         GORGON_ERROR_FORMAT,
+         "set 0: d_model is no even multiple of n_attention"},
+        {{.name = KEY("n_attention"), .what = U32, .value = 128},
+         GORGON_ERROR_FORMAT,
+         "set 0: d_model is no even multiple of n_attention"},
+        {{.name = KEY("n_ffn"), .what = U32, .value = 0},
+         GORGON_ERROR_FORMAT,
+         "is 0, expected 1 to 65536"},
+        {{.name = KEY("n_ffn"), .what = U64, .value = UINT64_C(1) << 33},
+         GORGON_ERROR_FORMAT,
+         "is 8589934592, expected 1 to 65536"},
+        {{.name = KEY("n_ffn"), .what = U32, .value = 47},
+         GORGON_ERROR_FORMAT,
+         "'heads.0.0.ffn_gate.weight' has 2 dimensions, 128 x 48, expected 2, 128 x 47"},
+        {{.name = KEY("window"), .what = U32, .value = 0},
+         GORGON_ERROR_FORMAT,
+         "is 0, expected 1 to 1024"},
+        {{.name = KEY("window"), .what = U32, .value = 1025},
+         GORGON_ERROR_FORMAT,
+         "is 1025, expected 1 to 1024"},
+        {{.name = KEY("window"), .what = TEXT, .text = "8"},
+         GORGON_ERROR_FORMAT,
+         "expected an integer"},
+        {{.name = KEY("n_blocks"), .what = U32, .value = 2},
+         GORGON_ERROR_FORMAT,
+         "set 0: heads without activation have one block"},
+        {{.name = KEY("kind"), .what = TEXT, .text = "recurrent"},
+         GORGON_ERROR_FORMAT,
+         "holds 11 tensors, expected 4"},
+    };
+    check_refusals(&layered, list, COUNT(list));
+}
+
+Test(heads, tensors_of_a_decoder_layer_are_checked)
+{
+    static const refusal list[] = {
+        {{.name = TENSOR("attn_q"), .what = DROP}, GORGON_ERROR_FORMAT, "is missing"},
+        {{.name = TENSOR("attn_k"), .what = DROP}, GORGON_ERROR_FORMAT, "is missing"},
+        {{.name = TENSOR("attn_v"), .what = TYPE, .type = GG_F32},
+         GORGON_ERROR_FORMAT,
+         "'heads.0.0.attn_v.weight' has type F32, expected F16"},
+        {{.name = TENSOR("attn_output"), .what = SHAPE, .dims = {128, 64}},
+         GORGON_ERROR_FORMAT,
+         "has 2 dimensions, 128 x 64, expected 2, 128 x 128"},
+        {{.name = TENSOR("ffn_gate"), .what = SHAPE, .dims = {48, 128}},
+         GORGON_ERROR_FORMAT,
+         "has 2 dimensions, 48 x 128, expected 2, 128 x 48"},
+        {{.name = TENSOR("ffn_up"), .what = SHAPE, .dims = {128, 0}},
+         GORGON_ERROR_FORMAT,
+         "has 1 dimensions"},
+        {{.name = TENSOR("ffn_down"), .what = SHAPE, .dims = {128, 48}},
+         GORGON_ERROR_FORMAT,
+         "has 2 dimensions, 128 x 48, expected 2, 48 x 128"},
+        {{.name = TENSOR("ffn_down"), .what = POKE, .value = 4, .word = 0x7c00},
+         GORGON_ERROR_FORMAT,
+         "'heads.0.0.ffn_down.weight' holds a value that is infinite or not a number"},
+    };
+    check_refusals(&layered, list, COUNT(list));
 }
 
 Test(heads, own_output_is_read)

@@ -83,7 +83,7 @@ Test(heads_write, bad_sources_are_refused)
     source = t.f.source;
     source.shape.kind = GG_HEADS_LINEAR;
     source.shape.n_blocks = 2;
-    check_refused(&t, source, "linear heads have one block");
+    check_refused(&t, source, "heads without activation have one block");
     source = t.f.source;
     source.n_calibration = GG_MAX_CALIBRATION + 1;
     check_refused(&t, source, "65537 calibration values");
@@ -95,6 +95,40 @@ Test(heads_write, bad_sources_are_refused)
     t.f.ids[3] = t.f.ids[2];
     check_refused(&t, t.f.source, "draft id 3 is");
     cr_assert_eq(gg_heads_write(t.s.path, t.model, &t.f.source, 0, NULL), GORGON_ERROR_ARGUMENT);
+    tear_down(&t);
+}
+
+Test(heads_write, bad_sizes_of_a_decoder_layer_are_refused)
+{
+    static const struct {
+        size_t n_attention, n_ffn, window;
+        const char *part;
+    } list[] = {
+        {0, 32, 4, "d_model is no even multiple of n_attention"},
+        {5, 32, 4, "d_model is no even multiple of n_attention"},
+        {128, 32, 4, "d_model is no even multiple of n_attention"},
+        {4, 0, 4, "a decoder layer needs n_ffn and window"},
+        {4, 32, 0, "a decoder layer needs n_ffn and window"},
+        {4, GG_HEADS_MAX_FFN + 1, 4, "n_ffn is 65537, expected 0 to 65536"},
+        {4, 32, GG_HEADS_MAX_WINDOW + 1, "window is 1025, expected 0 to 1024"},
+    };
+    heads_spec spec = small;
+    spec.kind = GG_HEADS_EAGLE;
+    spec.n_attention = 4;
+    spec.n_ffn = 33;
+    spec.window = 4;
+    setting t = set_up(&spec);
+    check_refused(&t, t.f.source, "'heads.0.0.ffn_down.weight': Q8_0 cannot hold rows of 33");
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        gg_head_set_source source = t.f.source;
+        source.shape.n_attention = list[i].n_attention;
+        source.shape.n_ffn = list[i].n_ffn;
+        source.shape.window = list[i].window;
+        check_refused(&t, source, list[i].part);
+        source.shape.kind = GG_HEADS_RECURRENT;
+        if (source.shape.n_ffn <= GG_HEADS_MAX_FFN && source.shape.window <= GG_HEADS_MAX_WINDOW)
+            check_refused(&t, source, "only hydra++ and eagle heads have a decoder layer");
+    }
     tear_down(&t);
 }
 

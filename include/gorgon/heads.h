@@ -12,9 +12,14 @@ extern "C" {
 typedef struct gorgon_heads gorgon_heads;
 
 typedef struct gorgon_head_set_info {
-    const char *kind; // "medusa", "linear", "markov", "hydra" or "recurrent"
+    // "medusa", "linear", "markov", "hydra", "hydra++", "recurrent" or "eagle"
+    const char *kind;
     size_t n_heads, n_blocks, d_model;
-    size_t n_draft;      // draft vocabulary size; 0 = the whole vocabulary
+    size_t n_draft; // draft vocabulary size; 0 = the whole vocabulary
+    size_t rank;    // of markov's part for the token before, else 0
+    // Of the decoder layer of hydra++ and eagle, else 0: attention heads, width of the feed-forward
+    // part, positions attended to.
+    size_t n_attention, n_ffn, window;
     bool root_embedding; // second input: embedding of the known root token
     bool own_output;     // heads bring their own output matrices
     uint64_t n_parameters;
@@ -44,7 +49,9 @@ gorgon_status gorgon_heads_check(const gorgon_heads *heads, const gorgon_model *
 // Logits of all heads of a set for hidden[d_model] and the decided next token `root`, without the
 // draft proposer around them: logits is [n_heads][n_draft or n_vocab], ids [n_draft or n_vocab]
 // (head logits' token ids; may be NULL). Heads that see drafted tokens take their own likeliest
-// ones for them. Used by `gorgon eval --heads`.
+// ones for them. Those with a decoder layer (hydra++, eagle) attend to no row before this one, as
+// if a text began with it; in a draft they see what was committed before. Used by `gorgon eval
+// --heads`.
 gorgon_status gorgon_heads_logits(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                   const float *hidden, gorgon_token root, float *logits,
                                   gorgon_token *ids, gorgon_error *err);

@@ -20,6 +20,16 @@ void gg_engine_linear(gorgon_engine *engine, const gg_matrix *w, const float *x,
 // Makes gg_engine_linear accept n_in wider than d_model. Called at set-up.
 gorgon_status gg_engine_reserve_linear(gorgon_engine *engine, size_t n_in, gorgon_error *err);
 
+// Attention over keys and values as this engine keeps them: elements of gg_engine_kv_bytes bytes,
+// f16, or f32 with f32 activations; then also behind the pointers of gg_attend, whose scratch needs
+// a float per position besides. On any thread, for layers that are not the model's.
+size_t gg_engine_kv_bytes(const gorgon_engine *engine);
+// A key to its slot: tiles is [ceil(slots / 16)][head_dim][16].
+void gg_engine_put_key(const gorgon_engine *engine, const float *k, size_t head_dim, size_t slot,
+                       void *tiles);
+void gg_engine_put_value(const gorgon_engine *engine, const float *v, size_t n, void *slot);
+void gg_engine_attend(const gorgon_engine *engine, const gg_attend *args);
+
 // A pass over layers [layer_begin, layer_end) only. input: residual stream [n_rows][d_model] at
 // layer_begin, NULL = token embeddings. The hidden state is the final norm of what comes out, so
 // layer_end < n_layers is an early exit. Rows' KV of the layers run can be committed as usual.

@@ -7,7 +7,8 @@
 #include "core/model.h"
 #include "gorgon/heads.h"
 
-#define GG_HEADS_ROOT_EPS 1e-12f // keeps an all-zero embedding finite
+#define GG_HEADS_ROOT_EPS  1e-12f // keeps an all-zero vector finite when it is divided by its rms
+#define GG_HEADS_ROPE_BASE 10000.0
 
 // Architectures of heads. With d = d_model, x = the hidden state before the root (the decided
 // token), e_0 = the root's embedding / rms of it (rms(v) = sqrt(mean(v^2) + GG_HEADS_ROOT_EPS)),
@@ -30,21 +31,49 @@
 // recurrent (after ReDrafter, 2403.09919): head 0 alone has weights and serves every depth
 // k < n_heads (and further ones, less well); what its block 0 gives at depth k is the x of depth
 // k + 1, e_k its e.
+//
+// Two kinds have a decoder layer without norm weights and biases. With n(v) = v / rms(v), rope_p
+// the rotation of pairs (2j, 2j + 1) of each attention head by
+// p * GG_HEADS_ROPE_BASE^(-2j / head_dim), and past the h of the window - 1 positions before, as
+// far as there are any:
+//   q = rope_p(Wq n(h)), k = rope_p(Wk n(h)), v = Wv n(h) at the position p of h
+//   a = per attention head, over past and h itself, softmax(q . k / sqrt(head_dim)) v
+//   y = h + Wo a
+//   layer(h, past) = y + Wdown (silu(Wgate n(y)) * Wup n(y))
+//
+// hydra++ (2402.05109, with its prefix layer): as hydra, but x is
+//   layer(x, past), past: the hidden states of the rows before
+//
+// eagle (after 2401.15077, rolled out in training as in 2408.15766): head 0 alone has weights and
+// serves every depth, with one block:
+//   h_k = x_k + W x_k + R e_k + b, z = layer(h_k, past); x_0 = x, x_k+1 = z of depth k
+// where past is h_0 of the rows before, each of its own hidden state and the token after it, then
+// h_0 to h_k-1 of the draft. The position of h_k is that of the row before the root + k.
 typedef enum gg_head_kind {
     GG_HEADS_MEDUSA,
     GG_HEADS_LINEAR,
     GG_HEADS_MARKOV,
     GG_HEADS_HYDRA,
+    GG_HEADS_HYDRA_PREFIX,
     GG_HEADS_RECURRENT,
+    GG_HEADS_EAGLE,
     GG_HEAD_KINDS
 } gg_head_kind;
 
+typedef enum gg_head_layer {
+    GG_LAYER_NONE,
+    GG_LAYER_PREFIX, // once per step, on the hidden states of committed rows
+    GG_LAYER_CELL,   // at every depth
+} gg_head_layer;
+
 typedef struct gg_head_traits {
-    const char *name; // in heads files and on the command line
-    bool one_cell;    // one head with weights for all depths
-    bool follows;     // sees the drafted tokens: needs the root's embedding, has no own output
-    bool activated;   // blocks have an activation; else there is one block
-    bool has_rank;    // low-rank part for the token before
+    const char *name;    // in heads files and on the command line
+    bool one_cell;       // one head with weights for all depths
+    bool follows;        // sees the drafted tokens: needs the root's embedding, has no own output
+    bool sees_all;       // block 0 sees the root and all tokens drafted before, else one of them
+    bool activated;      // blocks have an activation; else there is one block
+    bool has_rank;       // low-rank part for the token before
+    gg_head_layer layer; // has a decoder layer, and where
 } gg_head_traits;
 const gg_head_traits *gg_head_traits_of(gg_head_kind kind);
 bool gg_head_kind_find(const char *name, gg_head_kind *kind); // false: no such kind
@@ -54,6 +83,9 @@ typedef struct gg_head_shape {
     size_t n_heads, n_blocks, d_model;
     size_t n_draft; // 0: the whole vocabulary
     size_t rank;    // of markov's low-rank part, else 0
+    // Of the decoder layer, else 0: attention heads, into which d_model divides evenly, each even;
+    // width of the feed-forward part; positions attended to, the own one included.
+    size_t n_attention, n_ffn, window;
     bool root_embedding, own_output;
 } gg_head_shape;
 
@@ -71,6 +103,14 @@ typedef enum gg_head_role {
     GG_PART_OUTPUT, // [n_draft or n_vocab, d]
     GG_PART_DOWN,   // [rank, d]
     GG_PART_UP,     // [d, rank]
+    // Of the decoder layer, which belongs to head 0:
+    GG_PART_ATTN_Q, // [d, d]
+    GG_PART_ATTN_K,
+    GG_PART_ATTN_V,
+    GG_PART_ATTN_OUTPUT,
+    GG_PART_FFN_GATE, // [n_ffn, d]
+    GG_PART_FFN_UP,   // [n_ffn, d]
+    GG_PART_FFN_DOWN, // [d, n_ffn]
 } gg_head_role;
 typedef struct gg_head_part {
     gg_head_role role;
@@ -79,7 +119,9 @@ typedef struct gg_head_part {
 } gg_head_part;
 enum {
     GG_HEADS_MAX_RANK = 4096,
-    GG_MAX_HEAD_PARTS = GG_MAX_DRAFT_HEADS * (2 * GG_MAX_HEAD_BLOCKS + 4)
+    GG_HEADS_MAX_WINDOW = 1024,
+    GG_HEADS_MAX_FFN = 1 << 16,
+    GG_MAX_HEAD_PARTS = GG_MAX_DRAFT_HEADS * (2 * GG_MAX_HEAD_BLOCKS + 4) + 7
 };
 // All parts of a set, head by head; returns how many.
 size_t gg_head_parts(const gg_head_shape *shape, size_t n_vocab,

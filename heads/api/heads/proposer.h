@@ -28,7 +28,9 @@ typedef struct gg_observation {
     size_t position;            // of the first row
     size_t n;                   // rows
     const gorgon_token *tokens; // [n]
-    const float *const *hidden; // [n] pointers to [d_model], after the final norm
+    // [n] pointers to [d_model], after the final norm. NULL, or a NULL among them: unknown; then
+    // nothing is drafted right after such a row, and what came before it is not attended to.
+    const float *const *hidden;
 } gg_observation;
 
 // A row of a pass that has logits, whether or not it was accepted: what the model says there.
