@@ -111,33 +111,47 @@ static gg_operand operand_of(const lane_pass *t, float *x, size_t columns)
     return gg_operand_of(rows_of(t, x, columns), columns);
 }
 
-// Sixteen sums side by side: a fixed order that fills vectors.
+// Compilers turn FOUR of anything into a vector, in registers, and leave longer loops alone.
+enum { FOUR = 4, STEP = 4 * FOUR };
+
+static void add_products(float sums[FOUR], const float *a, const float *b)
+{
+    for (size_t i = 0; i < FOUR; i++)
+        sums[i] += a[i] * b[i];
+}
+
 static float dot(const float *a, const float *b, size_t n)
 {
-    enum { SIDE = 16 };
-    float sums[SIDE] = {0}, sum = 0.0f;
+    float sums[4][FOUR] = {{0.0f}}, rest = 0.0f;
     size_t i = 0;
-    for (; i + SIDE <= n; i += SIDE) {
-        for (size_t j = 0; j < SIDE; j++)
-            sums[j] += a[i + j] * b[i + j];
+    for (; i + STEP <= n; i += STEP) {
+        add_products(sums[0], a + i, b + i);
+        add_products(sums[1], a + i + FOUR, b + i + FOUR);
+        add_products(sums[2], a + i + 2 * FOUR, b + i + 2 * FOUR);
+        add_products(sums[3], a + i + 3 * FOUR, b + i + 3 * FOUR);
     }
     for (; i < n; i++)
-        sum += a[i] * b[i];
-    for (size_t half = SIDE / 2; half > 0; half /= 2) {
-        for (size_t j = 0; j < half; j++)
-            sums[j] += sums[j + half];
-    }
-    return sum + sums[0];
+        rest += a[i] * b[i];
+    for (size_t j = 0; j < FOUR; j++)
+        sums[0][j] = (sums[0][j] + sums[1][j]) + (sums[2][j] + sums[3][j]);
+    return rest + ((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
+}
+
+static void add_four(float *restrict y, const float *restrict x, float factor)
+{
+    for (size_t i = 0; i < FOUR; i++)
+        y[i] += factor * x[i];
 }
 
 // y += factor * x
 static void add_scaled(float *restrict y, const float *restrict x, size_t n, float factor)
 {
-    enum { SIDE = 16 };
     size_t i = 0;
-    for (; i + SIDE <= n; i += SIDE) {
-        for (size_t j = 0; j < SIDE; j++)
-            y[i + j] += factor * x[i + j];
+    for (; i + STEP <= n; i += STEP) {
+        add_four(y + i, x + i, factor);
+        add_four(y + i + FOUR, x + i + FOUR, factor);
+        add_four(y + i + 2 * FOUR, x + i + 2 * FOUR, factor);
+        add_four(y + i + 3 * FOUR, x + i + 3 * FOUR, factor);
     }
     for (; i < n; i++)
         y[i] += factor * x[i];
