@@ -26,6 +26,7 @@ typedef struct bench {
     gg_train_data *data;
     gg_batch_maker maker;
     float *input;
+    uint16_t *reach;
     gg_head_target *targets;
     size_t left, taken; // steps of the slice still to do; of the whole run done
     double begin;
@@ -59,7 +60,7 @@ static bool write_step(bench *b, size_t step, FILE *file)
         if (gg_train_data_take(b->data, step * batch + at, batch - at, &store, &records, &got,
                                &err) != GORGON_OK)
             return fprintf(stderr, "train_steps: %s\n", err.message) < 0;
-        gg_batch_fill(&b->maker, store, records, got, batch, b->input + at * width,
+        gg_batch_fill(&b->maker, store, records, got, batch, b->input + at * width, b->reach + at,
                       b->targets + at * heads);
     }
     bool good = put(b->input, sizeof *b->input, batch * width, file);
@@ -93,8 +94,13 @@ static bool open_data(bench *b, gorgon_engine *engine, gorgon_error *err)
     if (gg_cache_open_existing(o->cache, gorgon_model_fingerprint(model), &b->cache, err) !=
         GORGON_OK)
         return false;
-    gg_train_source source = {engine,      b->cache, o->n_heads,
-                              o->held_out, o->seed,  UINT64_C(3) << 30};
+    gg_train_source source = {.engine = engine,
+                              .cache = b->cache,
+                              .n_heads = o->n_heads,
+                              .held_out = o->held_out,
+                              .seed = o->seed,
+                              .budget_bytes = UINT64_C(3) << 30,
+                              .piece = gg_batch_piece(&wanted.shape)};
     return gg_train_data_open(&source, &b->data, err) == GORGON_OK &&
            gg_batch_maker_create(&wanted, gg_train_data_counts(b->data), &b->maker, err) ==
                GORGON_OK;
@@ -106,8 +112,9 @@ static bool write_data(bench *b)
     size_t width = gg_head_input(s);
     FILE *output = create(b, "output.f32"), *steps = create(b, "steps.bin");
     b->input = gg_alloc(b->options.batch * width, sizeof *b->input);
+    b->reach = gg_alloc(b->options.batch, sizeof *b->reach);
     b->targets = gg_alloc(b->options.batch * s->n_heads, sizeof *b->targets);
-    bool good = output && steps && b->input && b->targets &&
+    bool good = output && steps && b->input && b->reach && b->targets &&
                 put(b->maker.output, sizeof(float), b->maker.n_out * s->d_model, output);
     for (size_t i = 0; i < b->steps && good; i++)
         good = write_step(b, i, steps);
@@ -138,6 +145,7 @@ static void describe(const bench *b, const gorgon_engine *engine)
 
 static void clear(bench *b)
 {
+    gg_free(b->reach);
     gg_free(b->input);
     gg_free(b->targets);
     gg_batch_maker_clear(&b->maker);

@@ -70,8 +70,10 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
     gorgon_train_options *o = &f->train;
     cli_add_string(
         spec, "arch", 0, &o->architecture, "NAME",
-        "medusa (default) or linear; markov, hydra and recurrent see the drafted tokens");
-    cli_add_size(spec, "n-heads", 0, &o->n_heads, 0, 16, "depths (default 4; recurrent 5)");
+        "medusa (default) or linear; markov, hydra, hydra++, recurrent and eagle see the drafted "
+        "tokens");
+    cli_add_size(spec, "n-heads", 0, &o->n_heads, 0, 16,
+                 "depths (default 4; recurrent and eagle 5)");
     cli_add_size(spec, "blocks", 0, &o->n_blocks, 0, 8,
                  "residual blocks per head (default 1; recurrent 2)");
     cli_add_size(spec, "rank", 0, &o->rank, 0, 4096,

@@ -546,7 +546,7 @@ class Attach(Case):
         self.refused("calibrate", MODEL, "--cache", self.path("absent"), "--heads",
                      self.path("heads.gguf"))
         self.refused("attach", MODEL, "-o", self.path("heads.gguf"), "--arch", "oracle",
-                     about="medusa, linear, markov, hydra, recurrent")
+                     about="medusa, linear, markov, hydra, hydra++, recurrent, eagle")
         self.assertFalse(os.path.exists(self.path("heads.gguf.cache")))
 
     @trains

@@ -7,89 +7,8 @@
 #include "core/engine.h"
 #include "gorgon/trainers.h"
 #include "heads_fixture.h"
+#include "recipes_reference.h"
 #include "trainers/adamw.h"
-#include "trainers/head_trainer.h"
-
-enum { D = 32, OUT = 100, ROWS = 7, HEADS = 3, RANK = 5 };
-
-typedef struct problem {
-    gg_head_shape shape;
-    gg_head_layout layout;
-    size_t width; // of an input row
-    float *parameters, *gradient, *input, *output;
-    gg_head_target *targets;
-    double loss[ROWS * HEADS];
-    uint32_t rank[ROWS * HEADS];
-} problem;
-
-static const gg_kernels *kernels(void)
-{
-    return gg_kernels_get(gg_cpu_level());
-}
-
-static float draw(uint64_t stream, uint64_t i, float scale)
-{
-    return scale * (float)(2.0 * gg_random_uniform(7, stream, i, 0) - 1.0);
-}
-
-static void fill(float *x, size_t n, uint64_t stream, float scale)
-{
-    for (size_t i = 0; i < n; i++)
-        x[i] = draw(stream, i, scale);
-}
-
-// Soft targets of 1 to 8 ids, hard ones of a single id; one pair is skipped.
-static void make_targets(problem *p, bool hard)
-{
-    for (size_t i = 0; i < ROWS * HEADS; i++) {
-        gg_head_target *t = &p->targets[i];
-        t->n = i == 5 ? 0 : hard ? 1 : (uint32_t)(1 + i % GG_HEAD_TARGETS);
-        float sum = 0.0f;
-        for (uint32_t j = 0; j < t->n; j++) {
-            t->ids[j] = (uint32_t)((i * 31 + j * 13) % OUT);
-            t->p[j] = 1.1f + draw(9, i * 8 + j, 1.0f);
-            sum += t->p[j];
-        }
-        for (uint32_t j = 0; j < t->n; j++)
-            t->p[j] /= sum;
-        t->weight = 0.1f + 0.05f * (float)(i % HEADS);
-        t->truth = i % 4 == 3 ? GG_HEAD_ABSENT : (int32_t)((i * 17) % OUT);
-    }
-}
-
-static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool hard)
-{
-    problem p = {.shape = {.kind = kind,
-                           .n_heads = HEADS,
-                           .n_blocks = n_blocks,
-                           .d_model = D,
-                           .n_draft = OUT,
-                           .rank = gg_head_traits_of(kind)->has_rank ? RANK : 0,
-                           .root_embedding = root}};
-    cr_assert_null(gg_head_shape_fault(&p.shape));
-    gg_head_layout_of(&p.shape, &p.layout);
-    p.width = gg_head_input(&p.shape);
-    p.parameters = gg_alloc(p.layout.n, sizeof(float));
-    p.gradient = gg_alloc(p.layout.n, sizeof(float));
-    p.input = gg_alloc(ROWS * p.width, sizeof(float));
-    p.output = gg_alloc((size_t)OUT * D, sizeof(float));
-    p.targets = gg_alloc((size_t)ROWS * HEADS, sizeof *p.targets);
-    fill(p.parameters, p.layout.n, 1, 0.3f);
-    fill(p.gradient, p.layout.n, 4, 9.0f); // overwritten
-    fill(p.input, ROWS * p.width, 2, 1.5f);
-    fill(p.output, (size_t)OUT * D, 3, 0.4f);
-    make_targets(&p, hard);
-    return p;
-}
-
-static void free_problem(problem *p)
-{
-    gg_free(p->parameters);
-    gg_free(p->gradient);
-    gg_free(p->input);
-    gg_free(p->output);
-    gg_free(p->targets);
-}
 
 static gg_head_trainer *make_trainer(gg_team *team, const problem *p)
 {
@@ -107,100 +26,17 @@ static void run(problem *p, size_t threads, bool gradient)
     gorgon_error err = {0};
     cr_assert_eq(gg_team_create(threads, &team, &err), GORGON_OK, "%s", err.message);
     gg_head_trainer *trainer = make_trainer(team, p);
-    gg_head_batch batch = {ROWS,    p->input, p->targets, gradient ? p->gradient : NULL,
-                           p->loss, p->rank};
+    gg_head_batch batch = {.rows = ROWS,
+                           .input = p->input,
+                           .targets = p->targets,
+                           .reach = reach,
+                           .gradient = gradient ? p->gradient : NULL,
+                           .loss = p->loss,
+                           .rank = p->rank};
     cr_assert_eq(gg_head_trainer_run(trainer, p->parameters, &batch, &err), GORGON_OK, "%s",
                  err.message);
     gg_head_trainer_free(trainer);
     gg_team_free(team);
-}
-
-static const double *part(const problem *p, const double *w, gg_head_role role, size_t block,
-                          size_t head)
-{
-    return w + p->layout.at[gg_head_layout_find(&p->layout, role, block, head)];
-}
-
-// y += w x
-static void add_product(const double *w, size_t n_out, size_t n_in, const double *x, double *y)
-{
-    for (size_t o = 0; o < n_out; o++) {
-        for (size_t i = 0; i < n_in; i++)
-            y[o] += w[o * n_in + i] * x[i];
-    }
-}
-
-// z += f(W z + R tokens + b); n_tokens is 0 but in block 0.
-static void reference_block(const problem *p, const double *w, size_t block, size_t head,
-                            const double *tokens, size_t n_tokens, double *z)
-{
-    double a[D];
-    memcpy(a, part(p, w, GG_PART_BIAS, block, head), sizeof a);
-    add_product(part(p, w, GG_PART_WEIGHT, block, head), D, D, z, a);
-    if (n_tokens > 0)
-        add_product(part(p, w, GG_PART_ROOT, 0, head), D, n_tokens * D, tokens, a);
-    for (size_t o = 0; o < D; o++)
-        z[o] += p->shape.kind == GG_HEADS_LINEAR ? a[o] : a[o] / (1.0 + exp(-a[o]));
-}
-
-// Output of the last block for one pair.
-static void reference_hidden(const problem *p, const double *w, size_t row, size_t head, double *z)
-{
-    const gg_head_shape *s = &p->shape;
-    const bool recurrent = s->kind == GG_HEADS_RECURRENT;
-    const size_t cell = recurrent ? 0 : head;
-    double x[(1 + HEADS) * D], low[RANK] = {0};
-    const double *e = x + D; // [HEADS][D]
-    for (size_t i = 0; i < p->width; i++)
-        x[i] = (double)p->input[row * p->width + i];
-    memcpy(z, x, D * sizeof *z);
-    for (size_t depth = 0; recurrent && depth < head; depth++)
-        reference_block(p, w, 0, 0, e + depth * D, 1, z);
-    if (recurrent)
-        reference_block(p, w, 0, 0, e + head * D, 1, z);
-    else if (s->kind == GG_HEADS_HYDRA)
-        reference_block(p, w, 0, head, e, head + 1, z);
-    else
-        reference_block(p, w, 0, head, e, s->root_embedding, z);
-    for (size_t block = 1; block < s->n_blocks; block++)
-        reference_block(p, w, block, cell, NULL, 0, z);
-    if (s->kind == GG_HEADS_MARKOV) {
-        add_product(part(p, w, GG_PART_DOWN, 0, head), RANK, D, e + head * D, low);
-        add_product(part(p, w, GG_PART_UP, 0, head), D, RANK, low, z);
-    }
-}
-
-static void reference_logits(const problem *p, const double *w, size_t pair, double logits[OUT])
-{
-    double z[D];
-    reference_hidden(p, w, pair / HEADS, pair % HEADS, z);
-    for (size_t o = 0; o < OUT; o++) {
-        logits[o] = 0.0;
-        for (size_t i = 0; i < D; i++)
-            logits[o] += z[i] * (double)p->output[o * D + i];
-    }
-}
-
-static double reference_pair(const problem *p, const double *w, size_t pair)
-{
-    const gg_head_target *t = &p->targets[pair];
-    double logits[OUT], sum = 0.0, loss = 0.0;
-    if (t->n == 0)
-        return 0.0;
-    reference_logits(p, w, pair, logits);
-    for (size_t o = 0; o < OUT; o++)
-        sum += exp(logits[o]);
-    for (uint32_t j = 0; j < t->n; j++)
-        loss += (double)t->p[j] * (log(sum) - logits[t->ids[j]]);
-    return loss;
-}
-
-static double reference_loss(const problem *p, const double *w)
-{
-    double total = 0.0;
-    for (size_t pair = 0; pair < ROWS * HEADS; pair++)
-        total += (double)p->targets[pair].weight * reference_pair(p, w, pair);
-    return total;
 }
 
 static double *copy_parameters(const problem *p)
@@ -227,21 +63,26 @@ static void check_gradient(const problem *p, double *w, size_t at, const gg_head
 }
 
 // Some places of every matrix and vector.
+static void check_problem(problem *p)
+{
+    double *w = copy_parameters(p);
+    run(p, 1, true);
+    for (size_t pair = 0; pair < ROWS * HEADS; pair++)
+        cr_assert(fabs(p->loss[pair] - reference_pair(p, w, pair)) < 1e-5);
+    for (size_t i = 0; i < p->layout.n_parts; i++) {
+        const gg_head_part *part = &p->layout.parts[i];
+        const size_t size = part->n_out * (part->n_in ? part->n_in : 1);
+        for (size_t j = 0; j < 6; j++)
+            check_gradient(p, w, p->layout.at[i] + (37 * i + 1009 * j) % size, part);
+    }
+    gg_free(w);
+    free_problem(p);
+}
+
 static void check_gradients(gg_head_kind kind, size_t n_blocks, bool root, bool hard)
 {
     problem p = make_problem(kind, n_blocks, root, hard);
-    double *w = copy_parameters(&p);
-    run(&p, 1, true);
-    for (size_t pair = 0; pair < ROWS * HEADS; pair++)
-        cr_assert(fabs(p.loss[pair] - reference_pair(&p, w, pair)) < 1e-5);
-    for (size_t i = 0; i < p.layout.n_parts; i++) {
-        const gg_head_part *part = &p.layout.parts[i];
-        const size_t size = part->n_out * (part->n_in ? part->n_in : 1);
-        for (size_t j = 0; j < 6; j++)
-            check_gradient(&p, w, p.layout.at[i] + (37 * i + 1009 * j) % size, part);
-    }
-    gg_free(w);
-    free_problem(&p);
+    check_problem(&p);
 }
 
 Test(recipes, gradient_medusa)
@@ -275,6 +116,28 @@ Test(recipes, gradient_recurrent)
     check_gradients(GG_HEADS_RECURRENT, 1, true, false);
     check_gradients(GG_HEADS_RECURRENT, 2, true, true);
     check_gradients(GG_HEADS_RECURRENT, 3, true, false);
+}
+
+// A window that holds all, one that a text outgrows, one that a draft outgrows, none to speak of.
+static void check_windows(gg_head_kind kind, size_t n_blocks)
+{
+    static const size_t windows[] = {ROWS + HEADS, WINDOW, 2, 1};
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        problem p = make_problem(kind, n_blocks, true, i % 2 == 0);
+        p.shape.window = windows[i];
+        check_problem(&p);
+    }
+}
+
+Test(recipes, gradient_hydra_prefix)
+{
+    check_windows(GG_HEADS_HYDRA_PREFIX, 1);
+    check_gradients(GG_HEADS_HYDRA_PREFIX, 2, true, false);
+}
+
+Test(recipes, gradient_eagle)
+{
+    check_windows(GG_HEADS_EAGLE, 1);
 }
 
 Test(recipes, ranks)
@@ -341,7 +204,8 @@ Test(recipes, layout)
             cr_assert_eq(part->n_in > 0, l->at[i] < l->n_weights);
             for (size_t j = 0; j < size; j++)
                 cr_assert_eq(seen[l->at[i] + j]++, 0);
-            if (part->head + 1 < gg_head_cells(&p.shape))
+            // The decoder layer belongs to head 0 alone.
+            if (part->role < GG_PART_ATTN_Q && part->head + 1 < gg_head_cells(&p.shape))
                 cr_assert_eq(l->at[gg_head_layout_find(l, part->role, part->block, part->head + 1)],
                              l->at[i] + size);
         }
@@ -366,7 +230,12 @@ Test(recipes, loss_falls)
         memset(p.parameters, 0, p.layout.n * sizeof(float));
         gg_head_begin(&p.shape, 1, p.parameters);
         gg_adamw state = {p.layout.n, p.parameters, first, second, p.gradient, partial};
-        gg_head_batch batch = {ROWS, p.input, p.targets, p.gradient, p.loss, NULL};
+        gg_head_batch batch = {.rows = ROWS,
+                               .input = p.input,
+                               .targets = p.targets,
+                               .reach = reach,
+                               .gradient = p.gradient,
+                               .loss = p.loss};
         for (uint64_t step = 1; step <= 200; step++) {
             cr_assert_eq(gg_head_trainer_run(trainer, p.parameters, &batch, NULL), GORGON_OK);
             end = 0.0;
@@ -385,6 +254,13 @@ Test(recipes, loss_falls)
     gg_team_free(team);
 }
 
+// The next matrix begins at zero, so that no gradient comes through it yet.
+static bool before_zeros(gg_head_role role)
+{
+    return role == GG_PART_DOWN || role == GG_PART_ATTN_Q || role == GG_PART_ATTN_K ||
+           role == GG_PART_ATTN_V || role == GG_PART_FFN_GATE || role == GG_PART_FFN_UP;
+}
+
 // At its beginning a head is the base's own guess; what is random depends on the seed alone, and
 // all that must move gets a gradient.
 Test(recipes, beginning)
@@ -398,7 +274,8 @@ Test(recipes, beginning)
         gg_head_begin(&p.shape, 5, again);
         cr_assert_eq(memcmp(p.parameters, again, bytes), 0);
         gg_head_begin(&p.shape, 6, again);
-        cr_assert_eq(memcmp(p.parameters, again, bytes) != 0, kind == GG_HEADS_MARKOV);
+        cr_assert_eq(memcmp(p.parameters, again, bytes) != 0,
+                     p.shape.rank > 0 || p.shape.window > 0);
         double *w = copy_parameters(&p), z[D];
         reference_hidden(&p, w, 1, 2, z);
         for (size_t i = 0; i < D; i++)
@@ -410,7 +287,7 @@ Test(recipes, beginning)
             double sum = 0.0;
             for (size_t j = 0; j < size; j++)
                 sum += fabs((double)p.gradient[p.layout.at[i] + j]);
-            cr_assert_eq(sum > 0.0, part->role != GG_PART_DOWN, "kind %zu, part %zu", kind, i);
+            cr_assert_eq(sum > 0.0, !before_zeros(part->role), "kind %zu, part %zu", kind, i);
         }
         gg_free(w);
         gg_free(again);
@@ -540,6 +417,8 @@ Test(recipes, served_heads_compute_the_same)
     s.output = gg_alloc(OUT * s.d, sizeof *s.output);
     fill(s.hidden, s.d, 8, 1.5f);
     for (size_t kind = 0; kind < GG_HEAD_KINDS; kind++) {
+        if (gg_head_traits_of((gg_head_kind)kind)->layer != GG_LAYER_NONE)
+            continue; // the served side needs the rows before
         check_served(&s, (gg_head_kind)kind, 1);
         if (gg_head_traits_of((gg_head_kind)kind)->activated)
             check_served(&s, (gg_head_kind)kind, 3);

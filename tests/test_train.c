@@ -139,17 +139,69 @@ static int by_value(const void *a, const void *b)
     return memcmp(a, b, 2 * sizeof(uint16_t));
 }
 
-static gg_train_data *open_data(const gg_cache *cache, uint64_t budget)
+static gg_train_data *open_data(const gg_cache *cache, uint64_t budget, size_t piece)
 {
     gg_train_data *data;
-    gg_train_source source = {engine, cache, 3, 0.15, 9, budget};
+    gg_train_source source = {.engine = engine,
+                              .cache = cache,
+                              .n_heads = 3,
+                              .held_out = 0.15,
+                              .seed = 9,
+                              .budget_bytes = budget,
+                              .piece = piece};
     gorgon_error err = {0};
     cr_assert_eq(gg_train_data_open(&source, &data, &err), GORGON_OK, "%s", err.message);
     return data;
 }
 
-// Whether all records fit or chunks take turns: an epoch holds every position once, epochs differ
-// in order, and the order does not depend on where reading began.
+// A group is pieces of neighbours in any order: each begins at a multiple of the piece's length,
+// counted in usable records, and goes on for that length, the last one to the end.
+static void check_pieces(const gg_feature_store *store, const uint32_t *records, size_t n,
+                         size_t piece)
+{
+    uint32_t *number = gg_alloc(store->n, sizeof *number);
+    size_t usable = 0;
+    for (size_t i = 0; i < store->n; i++) {
+        number[i] = (uint32_t)usable;
+        usable += store->run[i] > 0;
+    }
+    cr_assert_eq(usable, n);
+    for (size_t at = 0, length; at < n; at += length) {
+        const size_t first = number[records[at]];
+        cr_assert_eq(first % piece, 0);
+        length = n - first < piece ? n - first : piece;
+        for (size_t i = 0; i < length; i++)
+            cr_assert(store->run[records[at + i]] > 0 && number[records[at + i]] == first + i);
+    }
+    gg_free(number);
+}
+
+Test(train, pieces_stay_together)
+{
+    gg_cache *cache;
+    static const uint64_t budgets[] = {UINT64_C(1) << 30, 200000, 1};
+    make_cache(true, true);
+    cr_assert_eq(gg_cache_open_existing(cache_path, gorgon_model_fingerprint(model), &cache, NULL),
+                 GORGON_OK);
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        gg_train_data *data = open_data(cache, budgets[i], 16);
+        const uint64_t n = gg_train_data_positions(data);
+        size_t groups = 0, got;
+        for (uint64_t at = 0; at < 2 * n; at += got, groups++) {
+            const gg_feature_store *store;
+            const uint32_t *records;
+            cr_assert_eq(gg_train_data_take(data, at, (size_t)n, &store, &records, &got, NULL),
+                         GORGON_OK);
+            check_pieces(store, records, got, 16);
+        }
+        cr_assert(i == 0 ? groups == 2 : groups > 4);
+        gg_train_data_free(data);
+    }
+    gg_cache_free(cache);
+}
+
+// Whether all records fit or chunks take turns, singly or in pieces: an epoch holds every position
+// once, epochs differ in order, and the order does not depend on where reading began.
 Test(train, every_epoch_holds_every_position_once)
 {
     gg_cache *cache;
@@ -157,13 +209,15 @@ Test(train, every_epoch_holds_every_position_once)
     cr_assert_eq(gg_cache_open_existing(cache_path, gorgon_model_fingerprint(model), &cache, NULL),
                  GORGON_OK);
     uint64_t n, m;
-    gg_train_data *all = open_data(cache, UINT64_C(1) << 30);
+    gg_train_data *all = open_data(cache, UINT64_C(1) << 30, 1);
     uint16_t *expected = take_all(all, 0, &n);
     cr_assert(n > 0 && n < gg_train_data_records(all));
     qsort(expected, n, 4, by_value);
     static const uint64_t budgets[] = {UINT64_C(1) << 30, 200000, 1};
-    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
-        gg_train_data *data = open_data(cache, budgets[i]), *again = open_data(cache, budgets[i]);
+    for (size_t i = 0; i < 2 * sizeof budgets / sizeof *budgets; i++) {
+        const size_t piece = i % 2 == 0 ? 1 : 7;
+        gg_train_data *data = open_data(cache, budgets[i / 2], piece);
+        gg_train_data *again = open_data(cache, budgets[i / 2], piece);
         uint16_t *zero = take_all(data, 0, &m), *one = take_all(data, 1, &m);
         uint16_t *fresh = take_all(again, 1, &m);
         cr_assert_eq(n, m);
@@ -191,7 +245,7 @@ Test(train, records_and_runs)
     make_cache(true, true);
     cr_assert_eq(gg_cache_open_existing(cache_path, gorgon_model_fingerprint(model), &cache, NULL),
                  GORGON_OK);
-    gg_train_data *data = open_data(cache, 1);
+    gg_train_data *data = open_data(cache, 1, 1);
     const uint32_t *records;
     size_t n, expected = 0;
     const gg_feature_store *store = gg_train_data_held_out(data, &records, &n);
@@ -223,7 +277,7 @@ Test(train, left_out_states_are_recomputed)
     make_cache(false, true);
     cr_assert_eq(gg_cache_open_existing(cache_path, gorgon_model_fingerprint(model), &cache, NULL),
                  GORGON_OK);
-    gg_train_data *data = open_data(cache, 1);
+    gg_train_data *data = open_data(cache, 1, 1);
     const uint32_t *records;
     size_t n, d = width();
     const gg_feature_store *store = gg_train_data_held_out(data, &records, &n);
@@ -278,10 +332,10 @@ Test(train, refusals)
     options = options_for("missing/a.gguf", out);
     check_refused(&options, GORGON_ERROR_IO, "missing/a.gguf");
     options = options_for("a.gguf", out);
-    options.architecture = "eagle";
+    options.architecture = "oracle";
     check_refused(&options, GORGON_ERROR_ARGUMENT,
-                  "architecture is 'eagle', expected one of medusa, linear, markov, hydra, "
-                  "recurrent");
+                  "architecture is 'oracle', expected one of medusa, linear, markov, hydra, "
+                  "hydra++, recurrent, eagle");
     options.architecture = "hydra";
     options.root_embedding = false;
     check_refused(&options, GORGON_ERROR_ARGUMENT, "need root_embedding");

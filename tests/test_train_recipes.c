@@ -61,7 +61,8 @@ static void check_architecture(const char *name)
     cr_assert(number_after(info.accuracy_json, "\"accepted_length\":") > 2.7, "%s",
               info.accuracy_json);
     gorgon_heads_free(heads);
-    check_served(out);
+    if (strcmp(name, "hydra++") != 0 && strcmp(name, "eagle") != 0) // need the rows before
+        check_served(out);
 
     char state[128];
     watch w = {.stop_at = 13};
@@ -82,6 +83,34 @@ Test(train_recipes, every_architecture)
     make_cache(true, true);
     for (const char *const *name = gorgon_train_architectures(); *name; name++)
         check_architecture(*name);
+}
+
+static double accepted_length(const char *name)
+{
+    char out[128];
+    gorgon_train_options options = options_for("a.gguf", out);
+    options.architecture = name;
+    options.epochs = 9.0;
+    train(engine, &options);
+    gorgon_heads *heads;
+    gorgon_head_set_info info;
+    cr_assert_eq(gorgon_heads_open(out, &heads, NULL), GORGON_OK);
+    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+    const double accepted = number_after(info.accuracy_json, "\"accepted_length\":");
+    gorgon_heads_free(heads);
+    return accepted;
+}
+
+// The token after the root follows from the position before alone: what has a decoder layer looks
+// there, in training and when it is judged. It cannot at the first of a run.
+Test(train_recipes, layers_see_the_rows_before)
+{
+    walks = 3;
+    make_cache(true, true);
+    cr_expect_lt(accepted_length("hydra"), 0.3);
+    cr_expect_lt(accepted_length("recurrent"), 0.3);
+    cr_expect_gt(accepted_length("hydra++"), 0.9);
+    cr_expect_gt(accepted_length("eagle"), 0.9);
 }
 
 // A run of another kind, or of another rank, does not continue this one.

@@ -69,7 +69,11 @@ static size_t width(void)
 }
 
 // The rule: ids walk 3 t + 1 (mod IDS); the hidden state of a position is a fixed random vector of
-// its token, with noise. So every later token follows from it.
+// its token, with noise. So every later token follows from it. With more than one walk, they take
+// turns: a token follows from the one that many places before alone.
+enum { MOST_WALKS = 3 };
+static size_t walks = 1;
+
 static gg_cache_sequence make_sequence(uint64_t index, bool hidden)
 {
     size_t d = width();
@@ -79,15 +83,19 @@ static gg_cache_sequence make_sequence(uint64_t index, bool hidden)
     s.target_ids = gg_alloc((size_t)TOKENS * GG_TARGETS, sizeof *s.target_ids);
     s.target_logprob = gg_alloc((size_t)TOKENS * GG_TARGETS, sizeof *s.target_logprob);
     s.hidden = hidden ? gg_alloc(TOKENS * d, sizeof *s.hidden) : NULL;
-    uint64_t id = gg_random_bits(5, index, 0, 0) % IDS;
-    for (uint32_t i = 0; i < TOKENS; i++, id = (3 * id + 1) % IDS) {
+    uint64_t ids[MOST_WALKS];
+    for (size_t w = 0; w < walks; w++)
+        ids[w] = gg_random_bits(5, index, w, 0) % IDS;
+    for (uint32_t i = 0; i < TOKENS; i++) {
+        const uint64_t id = ids[i % walks];
+        ids[i % walks] = (3 * id + 1) % IDS;
         s.tokens[i] = (gorgon_token)id + 50;
         if (i < 5 || i + 1 == TOKENS || i == 21)
             continue;
         size_t record = s.n_records++;
         s.positions[record] = i;
         for (size_t j = 0; j < GG_TARGETS; j++) {
-            uint64_t next = j == 0 ? (3 * id + 1) % IDS : (id + 7 * j) % IDS;
+            uint64_t next = j == 0 ? ids[(i + 1) % walks] : (id + 7 * j) % IDS;
             s.target_ids[record * GG_TARGETS + j] = (uint32_t)next + 50;
             s.target_logprob[record * GG_TARGETS + j] = j == 0 ? -0.1f : -5.0f;
         }

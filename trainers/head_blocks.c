@@ -20,11 +20,6 @@ gg_operand gg_operand_of(gg_rows rows, size_t columns)
     return (gg_operand){rows.data, rows.n, columns, rows.ld, false};
 }
 
-gg_operand gg_input_hidden(const gg_head_pass *p)
-{
-    return (gg_operand){p->batch->input, p->batch->rows, p->m->shape.d_model, p->m->input, false};
-}
-
 gg_operand gg_input_tokens(const gg_head_pass *p, size_t first, size_t n)
 {
     const size_t d = p->m->shape.d_model;
@@ -78,7 +73,7 @@ gorgon_status gg_weights_back(const gg_head_pass *p, gg_weights w, gg_rows dy, g
 gg_lanes gg_first_lanes(const gg_head_pass *p)
 {
     return (gg_lanes){
-        .n = p->m->shape.n_heads, .before = p->batch->input, .before_ld = p->m->input};
+        .n = p->m->shape.n_heads, .before = p->hidden.data, .before_ld = p->hidden.ld};
 }
 
 gg_lanes gg_later_lanes(const gg_head_pass *p, size_t block)
@@ -107,21 +102,28 @@ static lane_work work_of(const gg_head_pass *p, const gg_lanes *lanes)
     return (lane_work){p, lanes, layout->at[i], shared ? 0 : p->m->shape.d_model};
 }
 
-// One lane at one position, all [d]. scratch: [2 * d]. exp only ever sees arguments <= 0.
+// exp only ever sees arguments <= 0.
+void gg_sigmoid(const gg_kernels *kernels, const float *restrict a, size_t n, float *restrict y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = -fabsf(a[i]);
+    kernels->exp_shift(y, n, 0.0f, y);
+    for (size_t i = 0; i < n; i++)
+        y[i] = (a[i] >= 0.0f ? 1.0f : y[i]) / (1.0f + y[i]);
+}
+
+// One lane at one position, all [d]. scratch: [2 * d].
 static void activate_silu(const gg_kernels *kernels, size_t d, const float *restrict before,
                           const float *restrict bias, float *restrict slope, float *restrict z,
                           float *restrict scratch)
 {
-    float *restrict a = scratch, *restrict e = scratch + d;
-    for (size_t i = 0; i < d; i++) {
+    float *restrict a = scratch, *restrict sigmoid = scratch + d;
+    for (size_t i = 0; i < d; i++)
         a[i] = slope[i] + bias[i];
-        e[i] = -fabsf(a[i]);
-    }
-    kernels->exp_shift(e, d, 0.0f, e);
+    gg_sigmoid(kernels, a, d, sigmoid);
     for (size_t i = 0; i < d; i++) {
-        float sigmoid = (a[i] >= 0.0f ? 1.0f : e[i]) / (1.0f + e[i]);
-        z[i] = before[i] + a[i] * sigmoid;
-        slope[i] = sigmoid * (1.0f + a[i] * (1.0f - sigmoid));
+        z[i] = before[i] + a[i] * sigmoid[i];
+        slope[i] = sigmoid[i] * (1.0f + a[i] * (1.0f - sigmoid[i]));
     }
 }
 
@@ -150,7 +152,8 @@ static void activate_part(void *context, size_t thread, size_t n_threads)
             const float *bias = w->p->parameters + w->bias + lane * w->bias_step;
             float *slope = m->slope[l->block] + at, *z = m->z[l->block] + at;
             if (activated)
-                activate_silu(m->kernels, d, before, bias, slope, z, m->scratch + thread * 2 * d);
+                activate_silu(m->kernels, d, before, bias, slope, z,
+                              m->scratch + thread * 2 * m->wide);
             else
                 activate_identity(d, before, bias, slope, z);
         }

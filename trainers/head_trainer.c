@@ -27,7 +27,10 @@ static void place_role(gg_head_layout *layout, gg_head_role role, size_t n_block
 
 void gg_head_layout_of(const gg_head_shape *shape, gg_head_layout *layout)
 {
-    static const gg_head_role matrices[] = {GG_PART_WEIGHT, GG_PART_ROOT, GG_PART_DOWN, GG_PART_UP};
+    static const gg_head_role matrices[] = {GG_PART_WEIGHT,   GG_PART_ROOT,        GG_PART_DOWN,
+                                            GG_PART_UP,       GG_PART_ATTN_Q,      GG_PART_ATTN_K,
+                                            GG_PART_ATTN_V,   GG_PART_ATTN_OUTPUT, GG_PART_FFN_UP,
+                                            GG_PART_FFN_GATE, GG_PART_FFN_DOWN};
     assert(!shape->own_output);
     *layout = (gg_head_layout){0};
     layout->n_parts = gg_head_parts(shape, 0, layout->parts);
@@ -67,7 +70,7 @@ static bool allocate(gg_head_trainer *m)
     m->dlow = gg_alloc(m->max_rows * s->rank, sizeof(float));
     m->logits = gg_alloc(m->logit_rows * m->n_out, sizeof(float));
     m->maxima = gg_alloc(threads * ((m->n_out + 63) / 64), sizeof(float));
-    m->scratch = gg_alloc(threads * 2 * s->d_model, sizeof(float));
+    m->scratch = gg_alloc(threads * 2 * m->wide, sizeof(float));
     bool whole =
         m->z && m->slope && m->dz && m->low && m->dlow && m->logits && m->maxima && m->scratch;
     for (size_t j = 0; whole && j < s->n_blocks; j++) {
@@ -75,7 +78,15 @@ static bool allocate(gg_head_trainer *m)
         m->slope[j] = gg_alloc(m->max_rows * width, sizeof(float));
         whole = m->z[j] && m->slope[j];
     }
-    return whole;
+    const gg_head_layer layer = gg_head_traits_of(s->kind)->layer;
+    if (!whole || layer == GG_LAYER_NONE) {
+        m->last = whole ? m->z[s->n_blocks - 1] : NULL;
+        return whole;
+    }
+    m->layer = gg_layer_create(s, m->max_rows);
+    if (m->layer)
+        m->last = layer == GG_LAYER_CELL ? gg_layer_output(m->layer) : m->z[s->n_blocks - 1];
+    return m->layer != NULL;
 }
 
 gorgon_status gg_head_trainer_create(gg_team *team, const gg_kernels *kernels,
@@ -92,6 +103,7 @@ gorgon_status gg_head_trainer_create(gg_team *team, const gg_kernels *kernels,
     m->recipe = gg_recipe_of(shape->kind);
     gg_head_layout_of(shape, &m->layout);
     m->input = gg_head_input(shape);
+    m->wide = shape->n_ffn > shape->d_model ? shape->n_ffn : shape->d_model;
     m->output = output;
     m->n_out = n_out;
     m->max_rows = max_rows;
@@ -120,6 +132,7 @@ void gg_head_trainer_free(gg_head_trainer *m)
         if (m->slope)
             gg_free(m->slope[j]);
     }
+    gg_layer_free(m->layer);
     gg_free(m->z);
     gg_free(m->slope);
     gg_free(m->dz);
@@ -135,7 +148,7 @@ void gg_head_trainer_free(gg_head_trainer *m)
 static gorgon_status run_logits(gg_head_trainer *m, const gg_head_batch *batch, gorgon_error *err)
 {
     const gg_head_shape *s = &m->shape;
-    const float *z = m->z[s->n_blocks - 1];
+    const float *z = m->last;
     size_t pairs = batch->rows * s->n_heads, d = s->d_model, n_out = m->n_out;
     gg_operand output = {m->output, n_out, d, d, false}, transposed = output;
     transposed.transposed = true;
@@ -170,7 +183,11 @@ gorgon_status gg_head_trainer_run(gg_head_trainer *m, const float *parameters,
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "training of heads: expected 1 to %zu positions, got %zu", m->max_rows,
                        batch->rows);
-    const gg_head_pass pass = {m, parameters, batch};
+    const gg_head_pass pass = {
+        .m = m,
+        .parameters = parameters,
+        .batch = batch,
+        .hidden = {batch->input, batch->rows, m->shape.d_model, m->input, false}};
     gorgon_status status = m->recipe->forward(&pass, err);
     if (status == GORGON_OK)
         status = run_logits(m, batch, err);

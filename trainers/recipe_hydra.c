@@ -2,11 +2,11 @@
 // drafted after it: x + silu(W x + R [e_0; ..; e_k] + b).
 #include "recipe.h"
 
-static gorgon_status forward(const gg_head_pass *p, gorgon_error *err)
+gorgon_status gg_hydra_forward(const gg_head_pass *p, gorgon_error *err)
 {
     float *a = p->m->slope[0];
-    gorgon_status status = gg_weights_apply(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0),
-                                            gg_input_hidden(p), gg_lane(p, a, 0), false, err);
+    gorgon_status status = gg_weights_apply(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0), p->hidden,
+                                            gg_lane(p, a, 0), false, err);
     for (size_t k = 0; k < p->m->shape.n_heads && status == GORGON_OK; k++)
         status = gg_weights_apply(p, gg_weights_of(p, GG_PART_ROOT, 0, k),
                                   gg_input_tokens(p, 0, k + 1), gg_lane(p, a, k), true, err);
@@ -17,7 +17,7 @@ static gorgon_status forward(const gg_head_pass *p, gorgon_error *err)
     return gg_later_forward(p, err);
 }
 
-static gorgon_status backward(const gg_head_pass *p, gorgon_error *err)
+gorgon_status gg_hydra_backward(const gg_head_pass *p, gorgon_error *err)
 {
     const gg_lanes first = gg_first_lanes(p);
     float *da = p->m->slope[0];
@@ -26,7 +26,7 @@ static gorgon_status backward(const gg_head_pass *p, gorgon_error *err)
         return status;
     gg_lanes_differentiate(p, &first);
     status = gg_weights_gradient(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0), gg_lane(p, da, 0),
-                                 gg_input_hidden(p), false, err);
+                                 p->hidden, false, err);
     for (size_t k = 0; k < p->m->shape.n_heads && status == GORGON_OK; k++)
         status = gg_weights_gradient(p, gg_weights_of(p, GG_PART_ROOT, 0, k), gg_lane(p, da, k),
                                      gg_input_tokens(p, 0, k + 1), false, err);
@@ -36,6 +36,6 @@ static gorgon_status backward(const gg_head_pass *p, gorgon_error *err)
 const gg_recipe gg_recipe_hydra = {
     .n_heads = 4,
     .n_blocks = 1,
-    .forward = forward,
-    .backward = backward,
+    .forward = gg_hydra_forward,
+    .backward = gg_hydra_backward,
 };

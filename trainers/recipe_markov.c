@@ -1,23 +1,6 @@
 // Markov heads: Medusa's, and z of the last block + U_k D_k e_k, where e_k is the token before the
 // predicted one. U begins at zero, so D must not: its rows begin as random directions.
-#include <math.h>
-
-#include "core/sampling.h"
 #include "recipe.h"
-
-static void begin(const gg_head_layout *layout, uint64_t seed, float *parameters)
-{
-    for (size_t i = 0; i < layout->n_parts; i++) {
-        const gg_head_part *part = &layout->parts[i];
-        if (part->role != GG_PART_DOWN)
-            continue;
-        const double scale = 1.0 / sqrt((double)part->n_in);
-        float *down = parameters + layout->at[i];
-        for (size_t j = 0; j < part->n_out * part->n_in; j++)
-            down[j] =
-                (float)(scale * (2.0 * gg_random_uniform(seed, GG_PART_DOWN, part->head, j) - 1.0));
-    }
-}
 
 // D_k e_k of every row.
 static gg_rows low_of(const gg_head_pass *p, size_t head)
@@ -64,7 +47,7 @@ const gg_recipe gg_recipe_markov = {
     .n_heads = 4,
     .n_blocks = 1,
     .rank = 128,
-    .begin = begin,
+    .random = 1 << GG_PART_DOWN,
     .forward = forward,
     .backward = backward,
 };

@@ -5,8 +5,8 @@
 gorgon_status gg_medusa_forward(const gg_head_pass *p, gorgon_error *err)
 {
     const gg_rows a = gg_lane(p, p->m->slope[0], 0);
-    gorgon_status status = gg_weights_apply(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0),
-                                            gg_input_hidden(p), a, false, err);
+    gorgon_status status =
+        gg_weights_apply(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0), p->hidden, a, false, err);
     if (status == GORGON_OK && p->m->shape.root_embedding)
         status = gg_weights_apply(p, gg_weights_of_all(p, GG_PART_ROOT, 0),
                                   gg_input_tokens(p, 0, 1), a, true, err);
@@ -25,8 +25,8 @@ gorgon_status gg_medusa_backward(const gg_head_pass *p, gorgon_error *err)
     if (status != GORGON_OK)
         return status;
     gg_lanes_differentiate(p, &first);
-    status = gg_weights_gradient(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0), da, gg_input_hidden(p),
-                                 false, err);
+    status =
+        gg_weights_gradient(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0), da, p->hidden, false, err);
     if (status == GORGON_OK && p->m->shape.root_embedding)
         status = gg_weights_gradient(p, gg_weights_of_all(p, GG_PART_ROOT, 0), da,
                                      gg_input_tokens(p, 0, 1), false, err);

@@ -5,30 +5,29 @@
 // all depths at once; block 0 goes through them one after another, and backwards through time.
 #include "recipe.h"
 
-// The state before depth k: the hidden state, or what depth k - 1 made of it.
-static gg_operand state_before(const gg_head_pass *p, size_t k)
+// The state before depth k: the hidden state, or what depth k - 1 handed on.
+static gg_operand state_before(const gg_head_pass *p, float *states, size_t k)
 {
-    return k == 0 ? gg_input_hidden(p)
-                  : gg_operand_of(gg_lane(p, p->m->z[0], k - 1), p->m->shape.d_model);
+    return k == 0 ? p->hidden : gg_operand_of(gg_lane(p, states, k - 1), p->m->shape.d_model);
 }
 
-static gg_lanes depth_lanes(const gg_head_pass *p, size_t k)
+static gg_lanes depth_lanes(const gg_head_pass *p, float *states, size_t k)
 {
-    const gg_operand s = state_before(p, k);
+    const gg_operand s = state_before(p, states, k);
     return (gg_lanes){.first = k, .n = 1, .before = s.data, .before_ld = s.ld};
 }
 
-static gorgon_status forward_depth(const gg_head_pass *p, size_t k, gorgon_error *err)
+gorgon_status gg_depth_forward(const gg_head_pass *p, float *states, size_t k, gorgon_error *err)
 {
     const gg_rows a = gg_lane(p, p->m->slope[0], k);
     gorgon_status status = gg_weights_apply(p, gg_weights_of(p, GG_PART_WEIGHT, 0, 0),
-                                            state_before(p, k), a, false, err);
+                                            state_before(p, states, k), a, false, err);
     if (status == GORGON_OK)
         status = gg_weights_apply(p, gg_weights_of(p, GG_PART_ROOT, 0, 0), gg_input_tokens(p, k, 1),
                                   a, true, err);
     if (status != GORGON_OK)
         return status;
-    const gg_lanes lanes = depth_lanes(p, k);
+    const gg_lanes lanes = depth_lanes(p, states, k);
     gg_lanes_activate(p, &lanes);
     return GORGON_OK;
 }
@@ -49,7 +48,7 @@ static gorgon_status forward(const gg_head_pass *p, gorgon_error *err)
 {
     gorgon_status status = GORGON_OK;
     for (size_t k = 0; k < p->m->shape.n_heads && status == GORGON_OK; k++)
-        status = forward_depth(p, k, err);
+        status = gg_depth_forward(p, p->m->z[0], k, err);
     for (size_t j = 1; j < p->m->shape.n_blocks && status == GORGON_OK; j++)
         status = forward_block(p, j, err);
     return status;
@@ -76,13 +75,14 @@ static void pass_back(const gg_head_pass *p, gg_rows from, gg_rows to)
         p->m->kernels->add(to.data + row * to.ld, from.data + row * from.ld, p->m->shape.d_model);
 }
 
-static gorgon_status backward_depth(const gg_head_pass *p, size_t k, bool more, gorgon_error *err)
+gorgon_status gg_depth_backward(const gg_head_pass *p, float *states, size_t k, gorgon_error *err)
 {
     const gg_weights w = gg_weights_of(p, GG_PART_WEIGHT, 0, 0);
-    const gg_lanes lanes = depth_lanes(p, k);
+    const gg_lanes lanes = depth_lanes(p, states, k);
+    const bool more = k + 1 < p->m->shape.n_heads; // depths whose gradient is there already
     const gg_rows da = gg_lane(p, p->m->slope[0], k);
     gg_lanes_differentiate(p, &lanes);
-    gorgon_status status = gg_weights_gradient(p, w, da, state_before(p, k), more, err);
+    gorgon_status status = gg_weights_gradient(p, w, da, state_before(p, states, k), more, err);
     if (status == GORGON_OK)
         status = gg_weights_gradient(p, gg_weights_of(p, GG_PART_ROOT, 0, 0), da,
                                      gg_input_tokens(p, k, 1), more, err);
@@ -95,12 +95,11 @@ static gorgon_status backward_depth(const gg_head_pass *p, size_t k, bool more, 
 
 static gorgon_status backward(const gg_head_pass *p, gorgon_error *err)
 {
-    const size_t depths = p->m->shape.n_heads;
     gorgon_status status = GORGON_OK;
     for (size_t j = p->m->shape.n_blocks; j-- > 1 && status == GORGON_OK;)
         status = backward_block(p, j, err);
-    for (size_t k = depths; k-- > 0 && status == GORGON_OK;)
-        status = backward_depth(p, k, k + 1 < depths, err);
+    for (size_t k = p->m->shape.n_heads; k-- > 0 && status == GORGON_OK;)
+        status = gg_depth_backward(p, p->m->z[0], k, err);
     return status;
 }
 

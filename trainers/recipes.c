@@ -1,16 +1,21 @@
-// The recipes, by kind.
+// The recipes, by kind, and where training begins.
+#include <math.h>
+
+#include "core/sampling.h"
 #include "gorgon/trainers.h"
 #include "recipe.h"
 
-// Each by its kind and by its name, which is the kind's.
+// Each by its kind, its variable and its name, which is the kind's.
 #define RECIPES(X)                                                                                 \
-    X(MEDUSA, medusa)                                                                              \
-    X(LINEAR, linear)                                                                              \
-    X(MARKOV, markov)                                                                              \
-    X(HYDRA, hydra)                                                                                \
-    X(RECURRENT, recurrent)
-#define TABLE(KIND, name) [GG_HEADS_##KIND] = &gg_recipe_##name,
-#define NAMES(KIND, name) [GG_HEADS_##KIND] = #name,
+    X(MEDUSA, medusa, "medusa")                                                                    \
+    X(LINEAR, linear, "linear")                                                                    \
+    X(MARKOV, markov, "markov")                                                                    \
+    X(HYDRA, hydra, "hydra")                                                                       \
+    X(HYDRA_PREFIX, hydra_prefix, "hydra++")                                                       \
+    X(RECURRENT, recurrent, "recurrent")                                                           \
+    X(EAGLE, eagle, "eagle")
+#define TABLE(KIND, variable, name) [GG_HEADS_##KIND] = &gg_recipe_##variable,
+#define NAMES(KIND, variable, name) [GG_HEADS_##KIND] = name,
 static const gg_recipe *const recipes[GG_HEAD_KINDS] = {RECIPES(TABLE)};
 static const char *const names[GG_HEAD_KINDS + 1] = {RECIPES(NAMES)};
 
@@ -24,6 +29,23 @@ const gg_recipe *gg_recipe_of(gg_head_kind kind)
     return recipes[kind];
 }
 
+// The widest heads up to 64 of an even number of channels that d_model has, a feed-forward part of
+// twice its width, and a window which most of an answer's sentence fits into.
+static void complete_layer(gg_head_shape *s)
+{
+    enum { HEAD = 64, WINDOW = 64 };
+    const size_t d = s->d_model;
+    if (s->n_attention == 0) {
+        s->n_attention = d > HEAD ? d / HEAD : 1;
+        while (s->n_attention > 1 && (d % s->n_attention != 0 || d / s->n_attention % 2 != 0))
+            s->n_attention--;
+    }
+    if (s->n_ffn == 0)
+        s->n_ffn = 2 * d < GG_HEADS_MAX_FFN ? 2 * d : GG_HEADS_MAX_FFN;
+    if (s->window == 0)
+        s->window = WINDOW;
+}
+
 void gg_head_shape_complete(gg_head_shape *shape)
 {
     const gg_recipe *recipe = recipes[shape->kind];
@@ -33,14 +55,22 @@ void gg_head_shape_complete(gg_head_shape *shape)
         shape->n_blocks = recipe->n_blocks;
     if (shape->rank == 0)
         shape->rank = recipe->rank < shape->d_model ? recipe->rank : shape->d_model;
+    if (gg_head_traits_of(shape->kind)->layer != GG_LAYER_NONE)
+        complete_layer(shape);
 }
 
 void gg_head_begin(const gg_head_shape *shape, uint64_t seed, float *parameters)
 {
-    const gg_recipe *recipe = recipes[shape->kind];
     gg_head_layout layout;
-    if (!recipe->begin)
-        return;
     gg_head_layout_of(shape, &layout);
-    recipe->begin(&layout, seed, parameters);
+    for (size_t i = 0; i < layout.n_parts; i++) {
+        const gg_head_part *part = &layout.parts[i];
+        if ((recipes[shape->kind]->random >> part->role & 1) == 0)
+            continue;
+        const double scale = 1.0 / sqrt((double)part->n_in);
+        float *w = parameters + layout.at[i];
+        for (size_t j = 0; j < part->n_out * part->n_in; j++)
+            w[j] =
+                (float)(scale * (2.0 * gg_random_uniform(seed, part->role, part->head, j) - 1.0));
+    }
 }

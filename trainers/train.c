@@ -79,7 +79,8 @@ static gorgon_status open_cache(training *t, gorgon_error *err)
                               .n_heads = t->shape.n_heads,
                               .held_out = t->options.held_out,
                               .seed = t->options.seed,
-                              .budget_bytes = DATA_BUDGET};
+                              .budget_bytes = DATA_BUDGET,
+                              .piece = gg_batch_piece(&t->shape)};
     return gg_train_data_open(&source, &t->data, err);
 }
 
@@ -113,6 +114,9 @@ static uint64_t identity_of(const training *t)
                               shape->n_heads,
                               shape->n_blocks,
                               shape->rank,
+                              shape->n_attention,
+                              shape->n_ffn,
+                              shape->window,
                               shape->root_embedding,
                               shape->n_draft,
                               real_bits(o->epochs),
@@ -140,12 +144,13 @@ static gorgon_status create_buffers(training *t, gorgon_error *err)
     gg_train_buffers *b = &t->buffers;
     b->batch = batch;
     b->input = gg_alloc(batch * gg_head_input(&t->shape), sizeof *b->input);
+    b->reach = gg_alloc(batch, sizeof *b->reach);
     b->targets = gg_alloc(pairs, sizeof *b->targets);
     b->loss = gg_alloc(pairs, sizeof *b->loss);
     b->rank = gg_alloc(pairs, sizeof *b->rank);
     t->gradient = gg_alloc(t->layout.n, sizeof *t->gradient);
     t->partial = gg_alloc(gg_adamw_partials(t->layout.n), sizeof *t->partial);
-    if (b->input && b->targets && b->loss && b->rank && t->gradient && t->partial)
+    if (b->input && b->reach && b->targets && b->loss && b->rank && t->gradient && t->partial)
         return GORGON_OK;
     return out_of_memory(err);
 }
@@ -223,7 +228,7 @@ static gorgon_status fill_batch(training *t, gorgon_error *err)
         if (status != GORGON_OK)
             return status;
         gg_batch_fill(&t->maker, store, records, got, batch, t->buffers.input + at * width,
-                      t->buffers.targets + at * heads);
+                      t->buffers.reach + at, t->buffers.targets + at * heads);
         at += got;
     }
     return GORGON_OK;
@@ -261,6 +266,7 @@ static gorgon_status run_step(training *t, gorgon_error *err)
     gg_head_batch batch = {.rows = b->batch,
                            .input = b->input,
                            .targets = b->targets,
+                           .reach = b->reach,
                            .gradient = t->gradient,
                            .loss = b->loss};
     gorgon_status status = fill_batch(t, err);
@@ -484,6 +490,7 @@ static void clear(training *t)
     gg_train_data_free(t->data);
     gg_cache_free(t->cache);
     gg_free(t->buffers.input);
+    gg_free(t->buffers.reach);
     gg_free(t->buffers.targets);
     gg_free(t->buffers.loss);
     gg_free(t->buffers.rank);

@@ -175,10 +175,20 @@ static void fill_part(void *context, size_t thread, size_t n_threads)
     }
 }
 
+size_t gg_batch_piece(const gg_head_shape *shape)
+{
+    return gg_head_traits_of(shape->kind)->layer == GG_LAYER_NONE ? 1 : 128;
+}
+
 void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
                    const uint32_t *records, size_t n, size_t positions, float *input,
-                   gg_head_target *targets)
+                   uint16_t *reach, gg_head_target *targets)
 {
+    for (size_t i = 0; i < n; i++) {
+        const bool next =
+            i > 0 && records[i] == records[i - 1] + 1 && store->run[records[i - 1]] > 0;
+        reach[i] = next ? (uint16_t)(reach[i - 1] + 1) : 0;
+    }
     fill_work work = {maker, store, records, n, input, targets, 1.0f / (float)positions};
     gg_team_run(gg_engine_team(maker->engine), fill_part, &work);
 }

@@ -26,10 +26,15 @@ gorgon_status gg_batch_maker_create(const gg_batch_maker *wanted, const uint64_t
                                     gg_batch_maker *maker, gorgon_error *err);
 void gg_batch_maker_clear(gg_batch_maker *maker);
 
-// Fills input[n][..] and targets[n * n_heads] for n records; the weight of head k is
-// head_decay^k / positions.
+// Neighbouring positions that batches keep together. A decoder layer sees what stands before a
+// position in the batch: a piece of twice the usual window gives most positions all of it, and a
+// step of the usual size still holds pieces of several texts. Other kinds take positions singly.
+size_t gg_batch_piece(const gg_head_shape *shape);
+
+// Fills input[n][..], reach[n] and targets[n * n_heads] for n <= 65,536 records; the weight of head
+// k is head_decay^k / positions.
 void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
                    const uint32_t *records, size_t n, size_t positions, float *input,
-                   gg_head_target *targets);
+                   uint16_t *reach, gg_head_target *targets);
 
 #endif

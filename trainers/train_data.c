@@ -31,7 +31,8 @@ struct gg_train_data {
     size_t n_held_out;
     // The group in memory: chunks sequence[first .. end) of an epoch.
     gg_feature_store store;
-    uint32_t *order;             // [group_usable] shuffled record indices
+    uint32_t *order;             // [group_usable] record indices, shuffled by pieces
+    uint32_t *pieces;            // [ceil(group_usable / piece)] first record of each
     uint64_t epoch, group_start; // stream offset within the epoch
     size_t group_usable, group_first;
     bool loaded;
@@ -222,6 +223,7 @@ void gg_train_data_free(gg_train_data *data)
     gg_free(data->sequence);
     gg_free(data->held_out_records);
     gg_free(data->order);
+    gg_free(data->pieces);
     store_free(&data->held_out);
     store_free(&data->store);
     gg_free(data);
@@ -306,14 +308,22 @@ static gorgon_status load_chunk(gg_train_data *data, size_t chunk, gorgon_error 
     return status;
 }
 
+static size_t pieces_of(const gg_train_data *data, size_t usable)
+{
+    return usable / data->source.piece + (usable % data->source.piece > 0);
+}
+
 static gorgon_status load_group(gg_train_data *data, size_t first, size_t end, uint64_t trained,
                                 uint64_t usable, gorgon_error *err)
 {
     data->loaded = false;
     store_free(&data->store);
     gg_free(data->order);
+    gg_free(data->pieces);
     data->order = gg_alloc((size_t)usable, sizeof *data->order);
-    if (!data->order || !store_create(&data->store, (size_t)trained, data->held_out.d))
+    data->pieces = gg_alloc(pieces_of(data, (size_t)usable), sizeof *data->pieces);
+    if (!data->order || !data->pieces ||
+        !store_create(&data->store, (size_t)trained, data->held_out.d))
         return out_of_memory(err);
     gorgon_status status = GORGON_OK;
     for (size_t i = first; i < end && status == GORGON_OK; i++)
@@ -324,14 +334,26 @@ static gorgon_status load_group(gg_train_data *data, size_t first, size_t end, u
     return status;
 }
 
+// Every piece-th usable record begins a piece, which goes on over the next piece - 1.
 static void order_group(gg_train_data *data)
 {
+    const size_t piece = data->source.piece, n_pieces = pieces_of(data, data->group_usable);
     size_t n = 0;
     for (size_t i = 0; i < data->store.n; i++) {
-        if (data->store.run[i] > 0)
-            data->order[n++] = (uint32_t)i;
+        if (data->store.run[i] > 0 && n++ % piece == 0)
+            data->pieces[(n - 1) / piece] = (uint32_t)i;
     }
-    shuffle(data->order, n, data->source.seed, STREAM_RECORDS, data->epoch, data->group_first);
+    shuffle(data->pieces, n_pieces, data->source.seed, STREAM_RECORDS, data->epoch,
+            data->group_first);
+    n = 0;
+    for (size_t p = 0; p < n_pieces; p++) {
+        size_t taken = 0;
+        for (size_t i = data->pieces[p]; i < data->store.n && taken < piece; i++) {
+            if (data->store.run[i] > 0)
+                data->order[n + taken++] = (uint32_t)i;
+        }
+        n += taken;
+    }
 }
 
 // Makes the group that holds offset `offset` of `epoch` the one in memory.

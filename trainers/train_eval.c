@@ -49,6 +49,7 @@ gorgon_status gg_train_evaluate(gg_head_trainer *trainer, const float *parameter
                                 gorgon_error *err)
 {
     size_t total = n < most ? n : most, heads = maker->shape.n_heads;
+    const size_t piece = gg_batch_piece(&maker->shape);
     *scores = (gg_train_scores){.positions = total};
     uint32_t *chosen = gg_alloc(buffers->batch, sizeof *chosen);
     if (!chosen)
@@ -56,12 +57,16 @@ gorgon_status gg_train_evaluate(gg_head_trainer *trainer, const float *parameter
     gorgon_status status = GORGON_OK;
     for (size_t at = 0; at < total && status == GORGON_OK; at += buffers->batch) {
         size_t rows = total - at < buffers->batch ? total - at : buffers->batch;
-        for (size_t i = 0; i < rows; i++)
-            chosen[i] = records[(size_t)((uint64_t)(at + i) * n / total)];
-        gg_batch_fill(maker, store, chosen, rows, total, buffers->input, buffers->targets);
+        for (size_t i = 0; i < rows; i++) {
+            const size_t within = (at + i) % piece, first = at + i - within;
+            chosen[i] = records[(size_t)((uint64_t)first * n / total) + within];
+        }
+        gg_batch_fill(maker, store, chosen, rows, total, buffers->input, buffers->reach,
+                      buffers->targets);
         gg_head_batch batch = {.rows = rows,
                                .input = buffers->input,
                                .targets = buffers->targets,
+                               .reach = buffers->reach,
                                .loss = buffers->loss,
                                .rank = buffers->rank};
         status = gg_head_trainer_run(trainer, parameters, &batch, err);

@@ -11,6 +11,7 @@ enum { GG_TRAIN_TOP = 10 };
 typedef struct gg_train_buffers {
     size_t batch;            // positions
     float *input;            // [batch][gg_head_input]
+    uint16_t *reach;         // [batch]
     gg_head_target *targets; // [batch * n_heads]
     double *loss;            // [batch * n_heads]
     uint32_t *rank;          // [batch * n_heads]
@@ -36,7 +37,7 @@ double gg_train_accuracy(const gg_train_scores *scores, size_t head, size_t top)
 // goes.
 double gg_train_accepted(const gg_train_scores *scores, size_t n_heads);
 
-// At most `most` evenly spaced records[n] of store.
+// At most `most` of records[n] of store, in evenly spaced pieces.
 gorgon_status gg_train_evaluate(gg_head_trainer *trainer, const float *parameters,
                                 const gg_batch_maker *maker, const gg_feature_store *store,
                                 const uint32_t *records, size_t n, size_t most,

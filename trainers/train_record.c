@@ -30,16 +30,24 @@ static void put_hex(json_t *object, const char *key, uint64_t value)
     json_object_set_new(object, key, json_sprintf("%016" PRIx64, value));
 }
 
-static json_t *options_json(const gorgon_train_options *o, size_t n_draft)
+static void put_count_if(json_t *object, const char *key, uint64_t value)
+{
+    if (value > 0)
+        put_count(object, key, value);
+}
+
+static json_t *options_json(const gorgon_train_options *o, const gg_head_shape *shape)
 {
     json_t *root = json_object();
     put_hex(root, "seed", o->seed);
     put_count(root, "n_heads", o->n_heads);
     put_count(root, "n_blocks", o->n_blocks);
-    if (o->rank > 0)
-        put_count(root, "rank", o->rank);
+    put_count_if(root, "rank", shape->rank);
+    put_count_if(root, "n_attention", shape->n_attention);
+    put_count_if(root, "n_ffn", shape->n_ffn);
+    put_count_if(root, "window", shape->window);
     json_object_set_new(root, "root_embedding", json_boolean(o->root_embedding));
-    put_count(root, "draft_vocab", n_draft);
+    put_count(root, "draft_vocab", shape->n_draft);
     put_real(root, "epochs", o->epochs);
     put_count(root, "batch", o->batch);
     put_real(root, "learning_rate", o->learning_rate);
@@ -89,7 +97,7 @@ char *gg_train_record_json(const gg_train_facts *f)
     put_text(root, "recipe", gg_head_traits_of(f->maker->shape.kind)->name);
     put_text(root, "gorgon", GORGON_VERSION);
     put_text(root, "base", info.name);
-    json_object_set_new(root, "options", options_json(f->options, f->maker->shape.n_draft));
+    json_object_set_new(root, "options", options_json(f->options, &f->maker->shape));
     json_object_set_new(root, "data", data_json(f));
     put_count(root, "n_parameters", f->state->n);
     put_count(root, "steps", f->state->step);

@@ -32,10 +32,11 @@ size_t gg_head_layout_find(const gg_head_layout *layout, gg_head_role role, size
 // head sees, the root first.
 size_t gg_head_input(const gg_head_shape *shape);
 
-// Fills in what is 0: n_heads, n_blocks and rank as the kind's recipe has them.
+// Fills in what is 0 and the kind has: n_heads, n_blocks, rank and the sizes of the decoder layer.
 void gg_head_shape_complete(gg_head_shape *shape);
 // Turns zeros[layout.n] into the parameters that training begins with. Most stay zero: every block
-// is then the identity and each head the base's own guess, and the gradient does not vanish.
+// is then the identity and each head the base's own guess, and the gradient does not vanish. What
+// has a matrix of zeros behind it begins at random, in +-1/sqrt(its width).
 void gg_head_begin(const gg_head_shape *shape, uint64_t seed, float *parameters);
 
 // What one head should predict at one position: cross-entropy against the distribution p over ids
@@ -54,9 +55,12 @@ typedef struct gg_head_batch {
     size_t rows;                   // positions, at most max_rows
     const float *input;            // [rows][gg_head_input]
     const gg_head_target *targets; // [rows * n_heads]
-    float *gradient;               // [layout.n], overwritten
-    double *loss;                  // [rows * n_heads] nats, unweighted, 0 for skipped pairs
-    uint32_t *rank; // [rows * n_heads] of truth, 0 = first; UINT32_MAX when absent; ties: lower id
+    // [rows] how many rows directly before are the positions directly before, of the same text:
+    // what a decoder layer may look back on. NULL: none. Kinds without a layer do not look.
+    const uint16_t *reach;
+    float *gradient; // [layout.n], overwritten
+    double *loss;    // [rows * n_heads] nats, unweighted, 0 for skipped pairs
+    uint32_t *rank;  // [rows * n_heads] of truth, 0 = first; UINT32_MAX when absent; ties: lower id
 } gg_head_batch;
 
 typedef struct gg_head_trainer gg_head_trainer;

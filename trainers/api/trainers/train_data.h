@@ -1,5 +1,6 @@
 // Training positions of a feature cache as an endless stream whose order is a pure function of the
-// seed. Memory is bounded: when the records do not fit, groups of whole chunks take turns.
+// seed: pieces of neighbouring positions, shuffled. Memory is bounded: when the records do not fit,
+// groups of whole chunks take turns.
 #ifndef GG_TRAINERS_TRAIN_DATA_H
 #define GG_TRAINERS_TRAIN_DATA_H
 
@@ -23,6 +24,7 @@ typedef struct gg_train_source {
     double held_out;       // share of sequences that are never trained on
     uint64_t seed;
     uint64_t budget_bytes; // of records in memory; at least one chunk is held
+    size_t piece;          // positions that stay together, >= 1; the last of a group may be fewer
 } gg_train_source;
 
 typedef struct gg_train_data gg_train_data;

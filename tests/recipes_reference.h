@@ -1,0 +1,295 @@
+// A small batch for every kind of heads, and its loss in double precision as heads/head_set.h has
+// it, word by word.
+#ifndef RECIPES_REFERENCE_H
+#define RECIPES_REFERENCE_H
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/alloc.h"
+#include "core/sampling.h"
+#include "trainers/head_trainer.h"
+
+enum { D = 32, OUT = 100, ROWS = 7, HEADS = 3, RANK = 5, HEAD_DIM = 16, FFN = 24, WINDOW = 4 };
+
+static const uint16_t reach[ROWS] = {0, 1, 2, 3, 0, 1, 2}; // two texts
+
+typedef struct problem {
+    gg_head_shape shape;
+    gg_head_layout layout;
+    size_t width; // of an input row
+    float *parameters, *gradient, *input, *output;
+    gg_head_target *targets;
+    double loss[ROWS * HEADS];
+    uint32_t rank[ROWS * HEADS];
+} problem;
+
+static const gg_kernels *kernels(void)
+{
+    return gg_kernels_get(gg_cpu_level());
+}
+
+static float draw(uint64_t stream, uint64_t i, float scale)
+{
+    return scale * (float)(2.0 * gg_random_uniform(7, stream, i, 0) - 1.0);
+}
+
+static void fill(float *x, size_t n, uint64_t stream, float scale)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = draw(stream, i, scale);
+}
+
+// Soft targets of 1 to 8 ids, hard ones of a single id; one pair is skipped.
+static void make_targets(problem *p, bool hard)
+{
+    for (size_t i = 0; i < ROWS * HEADS; i++) {
+        gg_head_target *t = &p->targets[i];
+        t->n = i == 5 ? 0 : hard ? 1 : (uint32_t)(1 + i % GG_HEAD_TARGETS);
+        float sum = 0.0f;
+        for (uint32_t j = 0; j < t->n; j++) {
+            t->ids[j] = (uint32_t)((i * 31 + j * 13) % OUT);
+            t->p[j] = 1.1f + draw(9, i * 8 + j, 1.0f);
+            sum += t->p[j];
+        }
+        for (uint32_t j = 0; j < t->n; j++)
+            t->p[j] /= sum;
+        t->weight = 0.1f + 0.05f * (float)(i % HEADS);
+        t->truth = i % 4 == 3 ? GG_HEAD_ABSENT : (int32_t)((i * 17) % OUT);
+    }
+}
+
+static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool hard)
+{
+    const bool layer = gg_head_traits_of(kind)->layer != GG_LAYER_NONE;
+    problem p = {.shape = {.kind = kind,
+                           .n_heads = HEADS,
+                           .n_blocks = n_blocks,
+                           .d_model = D,
+                           .n_draft = OUT,
+                           .rank = gg_head_traits_of(kind)->has_rank ? RANK : 0,
+                           .n_attention = layer ? D / HEAD_DIM : 0,
+                           .n_ffn = layer ? FFN : 0,
+                           .window = layer ? WINDOW : 0,
+                           .root_embedding = root}};
+    cr_assert_null(gg_head_shape_fault(&p.shape));
+    gg_head_layout_of(&p.shape, &p.layout);
+    p.width = gg_head_input(&p.shape);
+    p.parameters = gg_alloc(p.layout.n, sizeof(float));
+    p.gradient = gg_alloc(p.layout.n, sizeof(float));
+    p.input = gg_alloc(ROWS * p.width, sizeof(float));
+    p.output = gg_alloc((size_t)OUT * D, sizeof(float));
+    p.targets = gg_alloc((size_t)ROWS * HEADS, sizeof *p.targets);
+    fill(p.parameters, p.layout.n, 1, 0.3f);
+    fill(p.gradient, p.layout.n, 4, 9.0f); // overwritten
+    fill(p.input, ROWS * p.width, 2, 1.5f);
+    fill(p.output, (size_t)OUT * D, 3, 0.4f);
+    make_targets(&p, hard);
+    return p;
+}
+
+static void free_problem(problem *p)
+{
+    gg_free(p->parameters);
+    gg_free(p->gradient);
+    gg_free(p->input);
+    gg_free(p->output);
+    gg_free(p->targets);
+}
+
+static const double *part(const problem *p, const double *w, gg_head_role role, size_t block,
+                          size_t head)
+{
+    return w + p->layout.at[gg_head_layout_find(&p->layout, role, block, head)];
+}
+
+// y += w x
+static void add_product(const double *w, size_t n_out, size_t n_in, const double *x, double *y)
+{
+    for (size_t o = 0; o < n_out; o++) {
+        for (size_t i = 0; i < n_in; i++)
+            y[o] += w[o * n_in + i] * x[i];
+    }
+}
+
+// z += f(W z + R tokens + b); n_tokens is 0 but in block 0.
+static void reference_block(const problem *p, const double *w, size_t block, size_t head,
+                            const double *tokens, size_t n_tokens, double *z)
+{
+    const bool activated = gg_head_traits_of(p->shape.kind)->activated;
+    double a[D];
+    memcpy(a, part(p, w, GG_PART_BIAS, block, head), sizeof a);
+    add_product(part(p, w, GG_PART_WEIGHT, block, head), D, D, z, a);
+    if (n_tokens > 0)
+        add_product(part(p, w, GG_PART_ROOT, 0, head), D, n_tokens * D, tokens, a);
+    for (size_t o = 0; o < D; o++)
+        z[o] += activated ? a[o] / (1.0 + exp(-a[o])) : a[o];
+}
+
+static void reference_norm(const double *x, double *n)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < D; i++)
+        sum += x[i] * x[i];
+    for (size_t i = 0; i < D; i++)
+        n[i] = x[i] / sqrt(sum / D + (double)GG_HEADS_ROOT_EPS);
+}
+
+static void reference_rope(double *x, double position)
+{
+    for (size_t i = 0; i < D; i += 2) {
+        const double j = (double)(i % HEAD_DIM) / 2.0;
+        const double angle = position * pow(GG_HEADS_ROPE_BASE, -2.0 * j / HEAD_DIM);
+        const double even = x[i], odd = x[i + 1];
+        x[i] = even * cos(angle) - odd * sin(angle);
+        x[i + 1] = even * sin(angle) + odd * cos(angle);
+    }
+}
+
+// a += of each attention head softmax(q . k / sqrt(head_dim)) v, over n positions
+static void reference_attention(const double *q, double (*k)[D], double (*v)[D], size_t n,
+                                double *a)
+{
+    for (size_t head = 0; head < D; head += HEAD_DIM) {
+        double weight[ROWS + HEADS] = {0}, sum = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            double score = 0.0;
+            for (size_t c = head; c < head + HEAD_DIM; c++)
+                score += q[c] * k[i][c];
+            weight[i] = exp(score / sqrt(HEAD_DIM));
+            sum += weight[i];
+        }
+        for (size_t i = 0; i < n; i++) {
+            for (size_t c = head; c < head + HEAD_DIM; c++)
+                a[c] += weight[i] / sum * v[i][c];
+        }
+    }
+}
+
+// z = layer(h[n - 1], past h[0] to h[n - 2]); the last stands at `position`.
+static void reference_layer(const problem *p, const double *w, double (*h)[D], size_t n,
+                            size_t position, double *z)
+{
+    const size_t seen = n < p->shape.window ? n : p->shape.window;
+    double x[D], q[D] = {0}, k[ROWS + HEADS][D] = {0}, v[ROWS + HEADS][D] = {0}, a[D] = {0};
+    double gate[FFN] = {0}, up[FFN] = {0};
+    for (size_t i = 0; i < seen; i++) {
+        reference_norm(h[n - seen + i], x);
+        add_product(part(p, w, GG_PART_ATTN_K, 0, 0), D, D, x, k[i]);
+        add_product(part(p, w, GG_PART_ATTN_V, 0, 0), D, D, x, v[i]);
+        reference_rope(k[i], (double)(position + 1 + i) - (double)seen);
+    }
+    add_product(part(p, w, GG_PART_ATTN_Q, 0, 0), D, D, x, q);
+    reference_rope(q, (double)position);
+    reference_attention(q, k, v, seen, a);
+    memcpy(z, h[n - 1], sizeof x);
+    add_product(part(p, w, GG_PART_ATTN_OUTPUT, 0, 0), D, D, a, z);
+    reference_norm(z, x);
+    add_product(part(p, w, GG_PART_FFN_GATE, 0, 0), FFN, D, x, gate);
+    add_product(part(p, w, GG_PART_FFN_UP, 0, 0), FFN, D, x, up);
+    for (size_t i = 0; i < FFN; i++)
+        gate[i] *= up[i] / (1.0 + exp(-gate[i]));
+    add_product(part(p, w, GG_PART_FFN_DOWN, 0, 0), D, FFN, gate, z);
+}
+
+// Hidden state (0) or embedding (from 1 on) of an input row.
+static void reference_input(const problem *p, size_t row, size_t index, double *x)
+{
+    for (size_t i = 0; i < D; i++)
+        x[i] = (double)p->input[row * p->width + index * D + i];
+}
+
+// hydra++'s x: the layer over the hidden states up to the row's.
+static void reference_prefix(const problem *p, const double *w, size_t row, double *z)
+{
+    double h[ROWS][D];
+    const size_t first = row - reach[row];
+    for (size_t i = first; i <= row; i++)
+        reference_input(p, i, 0, h[i - first]);
+    reference_layer(p, w, h, row - first + 1, row, z);
+}
+
+static void reference_eagle(const problem *p, const double *w, size_t row, size_t head, double *z)
+{
+    double h[ROWS + HEADS][D], e[D];
+    size_t n = 0;
+    for (size_t before = row - reach[row]; before < row; before++, n++) {
+        reference_input(p, before, 0, h[n]);
+        reference_input(p, before, 1, e);
+        reference_block(p, w, 0, 0, e, 1, h[n]);
+    }
+    reference_input(p, row, 0, z);
+    for (size_t depth = 0; depth <= head; depth++) {
+        memcpy(h[n], z, sizeof e);
+        reference_input(p, row, 1 + depth, e);
+        reference_block(p, w, 0, 0, e, 1, h[n++]);
+        reference_layer(p, w, h, n, row + depth, z);
+    }
+}
+
+// Output of the last block for one pair.
+static void reference_hidden(const problem *p, const double *w, size_t row, size_t head, double *z)
+{
+    const gg_head_shape *s = &p->shape;
+    const bool recurrent = s->kind == GG_HEADS_RECURRENT;
+    const bool hydra = s->kind == GG_HEADS_HYDRA || s->kind == GG_HEADS_HYDRA_PREFIX;
+    const size_t cell = recurrent ? 0 : head;
+    double e[HEADS][D], low[RANK] = {0};
+    if (s->kind == GG_HEADS_EAGLE) {
+        reference_eagle(p, w, row, head, z);
+        return;
+    }
+    for (size_t i = 0; (2 + i) * D <= p->width; i++)
+        reference_input(p, row, 1 + i, e[i]);
+    reference_input(p, row, 0, z);
+    if (s->kind == GG_HEADS_HYDRA_PREFIX)
+        reference_prefix(p, w, row, z);
+    for (size_t depth = 0; recurrent && depth < head; depth++)
+        reference_block(p, w, 0, 0, e[depth], 1, z);
+    if (recurrent)
+        reference_block(p, w, 0, 0, e[head], 1, z);
+    else
+        reference_block(p, w, 0, head, e[0], hydra ? head + 1 : s->root_embedding, z);
+    for (size_t block = 1; block < s->n_blocks; block++)
+        reference_block(p, w, block, cell, NULL, 0, z);
+    if (s->kind == GG_HEADS_MARKOV) {
+        add_product(part(p, w, GG_PART_DOWN, 0, head), RANK, D, e[head], low);
+        add_product(part(p, w, GG_PART_UP, 0, head), D, RANK, low, z);
+    }
+}
+
+static void reference_logits(const problem *p, const double *w, size_t pair, double logits[OUT])
+{
+    double z[D];
+    reference_hidden(p, w, pair / HEADS, pair % HEADS, z);
+    for (size_t o = 0; o < OUT; o++) {
+        logits[o] = 0.0;
+        for (size_t i = 0; i < D; i++)
+            logits[o] += z[i] * (double)p->output[o * D + i];
+    }
+}
+
+static double reference_pair(const problem *p, const double *w, size_t pair)
+{
+    const gg_head_target *t = &p->targets[pair];
+    double logits[OUT], sum = 0.0, loss = 0.0;
+    if (t->n == 0)
+        return 0.0;
+    reference_logits(p, w, pair, logits);
+    for (size_t o = 0; o < OUT; o++)
+        sum += exp(logits[o]);
+    for (uint32_t j = 0; j < t->n; j++)
+        loss += (double)t->p[j] * (log(sum) - logits[t->ids[j]]);
+    return loss;
+}
+
+static double reference_loss(const problem *p, const double *w)
+{
+    double total = 0.0;
+    for (size_t pair = 0; pair < ROWS * HEADS; pair++)
+        total += (double)p->targets[pair].weight * reference_pair(p, w, pair);
+    return total;
+}
+
+#endif
