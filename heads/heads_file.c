@@ -6,6 +6,7 @@
 #include "core/alloc.h"
 #include "core/error.h"
 #include "heads_format.h"
+#include "successors.h"
 
 struct gorgon_heads {
     gg_gguf *file;
@@ -286,7 +287,12 @@ static gorgon_status read_set(const reader *r)
         status = read_draft_ids(r);
     if (status == GORGON_OK)
         status = alloc_parts(r);
-    return status == GORGON_OK ? read_parts(r) : status;
+    if (status == GORGON_OK)
+        status = read_parts(r);
+    if (status != GORGON_OK)
+        return status;
+    return gg_successors_read(r->file, label(r->file), r->index, r->base->n_vocab,
+                              &r->set->successors, r->err);
 }
 
 static gorgon_status read_u32(const gg_gguf *file, const char *key, size_t max, uint32_t *out,
@@ -351,7 +357,8 @@ static gorgon_status read_sets(gorgon_heads *h, size_t n_sets, gorgon_error *err
         gorgon_status status = read_set(&r);
         if (status != GORGON_OK)
             return status;
-        n_tensors += h->sets[i].n_parts + (h->sets[i].shape.n_draft > 0);
+        n_tensors += h->sets[i].n_parts + (h->sets[i].shape.n_draft > 0) +
+                     (h->sets[i].successors.n > 0 ? GG_SUCCESSORS_TENSORS : 0);
     }
     if (n_tensors != gg_gguf_tensor_count(h->file))
         return gg_fail(err, GORGON_ERROR_FORMAT,
@@ -408,6 +415,7 @@ static void free_set(gg_head_set *set)
     gg_free(set->data);
     gg_free(set->vectors);
     gg_free(set->calibration);
+    gg_successors_clear(&set->successors);
 }
 
 void gorgon_heads_free(gorgon_heads *heads)

@@ -14,6 +14,11 @@ void gg_heads_ids_name(gg_heads_name name, size_t set)
     snprintf(name, GG_MAX_NAME, "heads.%zu.draft_ids", set);
 }
 
+void gg_heads_successors_name(gg_heads_name name, size_t set, const char *field)
+{
+    snprintf(name, GG_MAX_NAME, "heads.%zu.successors.%s", set, field);
+}
+
 void gg_heads_part_name(gg_heads_name name, size_t set, const gg_head_part *part)
 {
     static const char *const names[] = {

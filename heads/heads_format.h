@@ -19,6 +19,8 @@ typedef char gg_heads_name[GG_MAX_NAME];
 void gg_heads_key(gg_heads_name name, size_t set, const char *field);
 // Tensor "heads.<set>.draft_ids".
 void gg_heads_ids_name(gg_heads_name name, size_t set);
+// Tensor "heads.<set>.successors.<field>".
+void gg_heads_successors_name(gg_heads_name name, size_t set, const char *field);
 // The tensor of a part: "heads.<set>.<head>.block.<block>.weight", ".bias", or
 // "heads.<set>.<head>.<role>.weight".
 void gg_heads_part_name(gg_heads_name name, size_t set, const gg_head_part *part);

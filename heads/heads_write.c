@@ -6,6 +6,7 @@
 #include "core/alloc.h"
 #include "core/error.h"
 #include "heads_format.h"
+#include "successors.h"
 
 // One set being written.
 typedef struct source {
@@ -244,6 +245,8 @@ gorgon_status gg_heads_write(const char *path, const gorgon_model *model,
             status = put_keys(&s);
         if (status == GORGON_OK)
             status = put_tensors(&s, base.n_vocab);
+        if (status == GORGON_OK && sets[i].successors)
+            status = gg_successors_put(w, i, base.n_vocab, sets[i].successors, err);
     }
     if (status == GORGON_OK)
         status = gg_gguf_write(w, path, err);

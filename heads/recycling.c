@@ -2,22 +2,25 @@
 // recycling, arXiv 2408.08696). Every verified row, accepted or not, leaves the tokens that had its
 // largest logits under its own token and, more precisely, under the pair of it and the token
 // before. The tables belong to the proposer: what one sequence taught serves all later ones. Needs
-// no training. Evidence: log share of the token among those kept; the same of the likeliest one; 1
-// for a pair, 0 for a single token; log2(1 + rows verified since).
+// no training; a heads file may bring what its training text taught. Evidence: log share of the
+// token among those kept; the same of the likeliest one; 1 for a pair, 0 for a single token;
+// log2(1 + rows verified since).
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/math.h"
+#include "heads/head_set.h"
 #include "registry.h"
 
 enum {
-    KEPT = 8,        // tokens per entry
-    MAX_DEPTH = 16,  // of suggested nodes
-    PAIRS = 1 << 15, // entries of the table of pairs
-    MAX_ROWS = 64,   // learned at once
-    BLOCK = 64,      // logits per float of gg_top_k's scratch
+    KEPT = GG_SUCCESSORS, // tokens per entry
+    MAX_DEPTH = 16,       // of suggested nodes
+    PAIRS = 1 << 15,      // entries of the table of pairs
+    MAX_ROWS = 64,        // learned at once
+    BLOCK = 64,           // logits per float of gg_top_k's scratch
     NO_TOKEN = -1,
+    LONG_AGO = 1 << 14, // rows: the age of what a heads file brings
 };
 
 typedef struct entry {
@@ -144,6 +147,24 @@ static void learn(gg_proposer *p, const gg_verified_row *rows, size_t n)
     }
 }
 
+static void learn_successors(recycling *r, const gg_successors *s)
+{
+    r->clock = LONG_AGO;
+    for (size_t i = 0; i < s->n; i++) {
+        const int32_t *next = s->next + i * KEPT;
+        entry e = {.before = s->contexts[2 * i], .token = s->contexts[2 * i + 1]};
+        while (e.n < KEPT && next[e.n] >= 0) {
+            e.next[e.n] = next[e.n];
+            e.log_share[e.n] = gg_f16_to_f32(s->log_share[i * KEPT + e.n]);
+            e.n++;
+        }
+        if (e.before == NO_TOKEN)
+            r->single[e.token] = e;
+        else
+            r->pair[pair_slot(e.before, e.token)] = e;
+    }
+}
+
 static void begin_step(const gg_proposer *p, const gg_draft *drafts, size_t n_drafts)
 {
     (void)p; // nothing to batch
@@ -230,6 +251,9 @@ gorgon_status gg_recycling_proposer(const gg_proposer_config *config, gg_propose
             recycling_free(&r->proposer);
         return gg_fail(err, GORGON_ERROR_MEMORY, "proposer recycling: out of memory");
     }
+    const gg_head_set *set = config->heads ? gg_heads_set(config->heads, config->set) : NULL;
+    if (set)
+        learn_successors(r, &set->successors);
     *out = &r->proposer;
     return GORGON_OK;
 }

@@ -16,6 +16,7 @@
 #include "train_curve.h"
 #include "train_options.h"
 #include "train_record.h"
+#include "train_successors.h"
 #include "trainers/adamw.h"
 
 enum {
@@ -444,6 +445,7 @@ static double coverage(const training *t)
 static gorgon_status write_set(const training *t, const char *record, const char *accuracy,
                                gorgon_error *err)
 {
+    gg_successors successors;
     const float *data[GG_MAX_HEAD_PARTS];
     for (size_t i = 0; i < t->layout.n_parts; i++)
         data[i] = t->state.parameters + t->layout.at[i];
@@ -452,8 +454,13 @@ static gorgon_status write_set(const training *t, const char *record, const char
                                     .draft_ids = t->shape.n_draft > 0 ? t->maker.draft_ids : NULL,
                                     .data = data,
                                     .training_json = record,
-                                    .accuracy_json = accuracy};
-    return gg_heads_write(t->options.out, gg_engine_model(t->engine), &set, 1, err);
+                                    .accuracy_json = accuracy,
+                                    .successors = &successors};
+    gorgon_status status = gg_train_successors(t->cache, t->options.held_out, &successors, err);
+    if (status == GORGON_OK)
+        status = gg_heads_write(t->options.out, gg_engine_model(t->engine), &set, 1, err);
+    gg_train_successors_clear(&successors);
+    return status;
 }
 
 static gorgon_status write_heads(const training *t, gorgon_error *err)

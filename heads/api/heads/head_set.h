@@ -127,6 +127,16 @@ enum {
 size_t gg_head_parts(const gg_head_shape *shape, size_t n_vocab,
                      gg_head_part parts[GG_MAX_HEAD_PARTS]);
 
+// What the base found likely after the contexts that its own text holds most often: token recycling
+// begins with it. Contexts ascend by token before, then token; -1: whatever token before.
+enum { GG_SUCCESSORS = 8, GG_HEADS_MAX_CONTEXTS = 1 << 17 };
+typedef struct gg_successors {
+    size_t n;
+    int32_t *contexts;   // [n][2] token before, token
+    int32_t *next;       // [n][GG_SUCCESSORS] likeliest first, -1 after the last
+    uint16_t *log_share; // [n][GG_SUCCESSORS] f16: nats, of their common probability
+} gg_successors;
+
 typedef struct gg_head_set {
     gg_head_shape shape;
     gg_dtype weight_type; // of matrices as stored: F32, F16 or Q8_0
@@ -140,6 +150,7 @@ typedef struct gg_head_set {
     const char *training_json, *accuracy_json; // "" if absent
     float *calibration; // [n_calibration], opaque to heads/, defined by tree/calibration.h
     size_t n_calibration;
+    gg_successors successors; // n is 0 if the file has none
 } gg_head_set;
 
 // The data of a part, NULL if the set has no such part. block is 0 where it means nothing.
@@ -159,6 +170,7 @@ typedef struct gg_head_set_source {
     const char *training_json, *accuracy_json; // NULL = none
     const float *calibration;
     size_t n_calibration;
+    const gg_successors *successors; // NULL = none
 } gg_head_set_source;
 
 // Writes a heads file with these sets for `model` (fingerprint and name are taken from it).
