@@ -19,6 +19,25 @@ static double top_1(const char *json, size_t head)
     return strtod(at, NULL);
 }
 
+// Every token alone and every pair of the walk, with what the rule says comes next.
+static void check_successors(const gg_successors *s)
+{
+    size_t singles = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        const int32_t before = s->contexts[2 * i], token = s->contexts[2 * i + 1];
+        const int32_t *next = s->next + i * GG_SUCCESSORS;
+        singles += before < 0;
+        cr_assert_eq(next[0], (3 * (token - 50) + 1) % IDS + 50);
+        cr_assert(before < 0 || (3 * (before - 50) + 1) % IDS + 50 == token);
+        cr_assert(i == 0 || before > s->contexts[2 * i - 2] ||
+                  (before == s->contexts[2 * i - 2] && token > s->contexts[2 * i - 1]));
+        for (size_t k = 0; k < GG_SUCCESSORS; k++)
+            cr_assert_geq(next[k], 0);
+    }
+    cr_assert_eq(singles, IDS);
+    cr_assert_geq(s->n, 2 * IDS);
+}
+
 Test(train, learns_the_rule)
 {
     char out[128];
@@ -49,6 +68,7 @@ Test(train, learns_the_rule)
     for (uint32_t i = 0; i < IDS; i++) // all generated ids are in, ties filled with the lowest
         cr_assert_eq(set->draft_ids[8 + i], 50 + i);
     cr_assert_eq(set->draft_ids[7], 7);
+    check_successors(&set->successors);
     gorgon_heads_free(heads);
 }
 
