@@ -25,9 +25,7 @@ typedef struct bench {
     gg_cache *cache;
     gg_train_data *data;
     gg_batch_maker maker;
-    float *input;
-    uint16_t *reach;
-    gg_head_target *targets;
+    gg_batch batch;
     size_t left, taken; // steps of the slice still to do; of the whole run done
     double begin;
 } bench;
@@ -51,21 +49,22 @@ static FILE *create(const bench *b, const char *name)
 // targets and the weights of skipped pairs are zero.
 static bool write_step(bench *b, size_t step, FILE *file)
 {
-    size_t batch = b->options.batch, heads = b->options.n_heads;
-    size_t width = gg_head_input(&b->maker.shape);
+    gg_batch *batch = &b->batch;
     gorgon_error err = {0};
-    for (size_t at = 0, got; at < batch; at += got) {
+    batch->rows = batch->context_rows = 0;
+    while (batch->rows < batch->most) {
         const gg_feature_store *store;
         const uint32_t *records;
-        if (gg_train_data_take(b->data, step * batch + at, batch - at, &store, &records, &got,
-                               &err) != GORGON_OK)
+        size_t got;
+        if (gg_train_data_take(b->data, step * batch->most + batch->rows, batch->most - batch->rows,
+                               &store, &records, &got, &err) != GORGON_OK)
             return fprintf(stderr, "train_steps: %s\n", err.message) < 0;
-        gg_batch_fill(&b->maker, store, records, got, batch, b->input + at * width, b->reach + at,
-                      b->targets + at * heads);
+        gg_batch_fill(&b->maker, store, records, got, batch->most, batch);
     }
-    bool good = put(b->input, sizeof *b->input, batch * width, file);
-    for (size_t i = 0; i < batch * heads && good; i++) {
-        const gg_head_target *t = &b->targets[i];
+    bool good =
+        put(batch->input, gg_head_input(&b->maker.shape) * sizeof *batch->input, batch->rows, file);
+    for (size_t i = 0; i < batch->rows * b->options.n_heads && good; i++) {
+        const gg_head_target *t = &batch->targets[i];
         uint32_t ids[GG_HEAD_TARGETS] = {0};
         float p[GG_HEAD_TARGETS] = {0}, weight = t->n > 0 ? t->weight : 0.0f;
         memcpy(ids, t->ids, t->n * sizeof *ids);
@@ -100,7 +99,7 @@ static bool open_data(bench *b, gorgon_engine *engine, gorgon_error *err)
                               .held_out = o->held_out,
                               .seed = o->seed,
                               .budget_bytes = UINT64_C(3) << 30,
-                              .piece = gg_batch_piece(&wanted.shape)};
+                              .piece = gg_head_piece(&wanted.shape)};
     return gg_train_data_open(&source, &b->data, err) == GORGON_OK &&
            gg_batch_maker_create(&wanted, gg_train_data_counts(b->data), &b->maker, err) ==
                GORGON_OK;
@@ -109,12 +108,8 @@ static bool open_data(bench *b, gorgon_engine *engine, gorgon_error *err)
 static bool write_data(bench *b)
 {
     const gg_head_shape *s = &b->maker.shape;
-    size_t width = gg_head_input(s);
     FILE *output = create(b, "output.f32"), *steps = create(b, "steps.bin");
-    b->input = gg_alloc(b->options.batch * width, sizeof *b->input);
-    b->reach = gg_alloc(b->options.batch, sizeof *b->reach);
-    b->targets = gg_alloc(b->options.batch * s->n_heads, sizeof *b->targets);
-    bool good = output && steps && b->input && b->reach && b->targets &&
+    bool good = output && steps && gg_batch_create(s, b->options.batch, &b->batch) &&
                 put(b->maker.output, sizeof(float), b->maker.n_out * s->d_model, output);
     for (size_t i = 0; i < b->steps && good; i++)
         good = write_step(b, i, steps);
@@ -145,14 +140,10 @@ static void describe(const bench *b, const gorgon_engine *engine)
 
 static void clear(bench *b)
 {
-    gg_free(b->reach);
-    gg_free(b->input);
-    gg_free(b->targets);
+    gg_batch_clear(&b->batch);
     gg_batch_maker_clear(&b->maker);
     gg_train_data_free(b->data);
     gg_cache_free(b->cache);
-    b->input = NULL;
-    b->targets = NULL;
     b->data = NULL;
     b->cache = NULL;
 }

@@ -11,15 +11,24 @@
 #include "core/sampling.h"
 #include "trainers/head_trainer.h"
 
-enum { D = 32, OUT = 100, ROWS = 7, HEADS = 3, RANK = 5, HEAD_DIM = 16, FFN = 24, WINDOW = 4 };
-
-static const uint16_t reach[ROWS] = {0, 1, 2, 3, 0, 1, 2}; // two texts
+enum {
+    D = 32,
+    OUT = 100,
+    ROWS = 7,
+    HEADS = 3,
+    RANK = 5,
+    CONTEXT = 4,
+    HEAD_DIM = 16,
+    FFN = 24,
+    WINDOW = 4
+};
 
 typedef struct problem {
     gg_head_shape shape;
     gg_head_layout layout;
     size_t width; // of an input row
-    float *parameters, *gradient, *input, *output;
+    float *parameters, *gradient, *input, *context, *output;
+    gg_head_past past[ROWS];
     gg_head_target *targets;
     double loss[ROWS * HEADS];
     uint32_t rank[ROWS * HEADS];
@@ -60,6 +69,15 @@ static void make_targets(problem *p, bool hard)
     }
 }
 
+// Two texts, cut in the middle: a context row and rows 0 to 3, then 3 and rows 4 to 6.
+static void set_window(problem *p, size_t window)
+{
+    const uint32_t most = window < 3 ? (uint32_t)window : 3;
+    p->shape.window = window;
+    for (uint32_t row = 0; row < ROWS; row++)
+        p->past[row] = row < 4 ? (gg_head_past){row, 1, 1} : (gg_head_past){row - 4, most, CONTEXT};
+}
+
 static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool hard)
 {
     const bool layer = gg_head_traits_of(kind)->layer != GG_LAYER_NONE;
@@ -71,19 +89,21 @@ static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool 
                            .rank = gg_head_traits_of(kind)->has_rank ? RANK : 0,
                            .n_attention = layer ? D / HEAD_DIM : 0,
                            .n_ffn = layer ? FFN : 0,
-                           .window = layer ? WINDOW : 0,
                            .root_embedding = root}};
+    set_window(&p, layer ? WINDOW : 0);
     cr_assert_null(gg_head_shape_fault(&p.shape));
     gg_head_layout_of(&p.shape, &p.layout);
     p.width = gg_head_input(&p.shape);
     p.parameters = gg_alloc(p.layout.n, sizeof(float));
     p.gradient = gg_alloc(p.layout.n, sizeof(float));
     p.input = gg_alloc(ROWS * p.width, sizeof(float));
+    p.context = gg_alloc(CONTEXT * 2 * D, sizeof(float));
     p.output = gg_alloc((size_t)OUT * D, sizeof(float));
     p.targets = gg_alloc((size_t)ROWS * HEADS, sizeof *p.targets);
     fill(p.parameters, p.layout.n, 1, 0.3f);
     fill(p.gradient, p.layout.n, 4, 9.0f); // overwritten
     fill(p.input, ROWS * p.width, 2, 1.5f);
+    fill(p.context, (size_t)CONTEXT * 2 * D, 5, 1.5f);
     fill(p.output, (size_t)OUT * D, 3, 0.4f);
     make_targets(&p, hard);
     return p;
@@ -94,6 +114,7 @@ static void free_problem(problem *p)
     gg_free(p->parameters);
     gg_free(p->gradient);
     gg_free(p->input);
+    gg_free(p->context);
     gg_free(p->output);
     gg_free(p->targets);
 }
@@ -152,7 +173,7 @@ static void reference_attention(const double *q, double (*k)[D], double (*v)[D],
                                 double *a)
 {
     for (size_t head = 0; head < D; head += HEAD_DIM) {
-        double weight[ROWS + HEADS] = {0}, sum = 0.0;
+        double weight[ROWS + CONTEXT + HEADS] = {0}, sum = 0.0;
         for (size_t i = 0; i < n; i++) {
             double score = 0.0;
             for (size_t c = head; c < head + HEAD_DIM; c++)
@@ -172,7 +193,8 @@ static void reference_layer(const problem *p, const double *w, double (*h)[D], s
                             size_t position, double *z)
 {
     const size_t seen = n < p->shape.window ? n : p->shape.window;
-    double x[D], q[D] = {0}, k[ROWS + HEADS][D] = {0}, v[ROWS + HEADS][D] = {0}, a[D] = {0};
+    double x[D], q[D] = {0}, k[ROWS + CONTEXT + HEADS][D] = {0}, v[ROWS + CONTEXT + HEADS][D] = {0},
+                 a[D] = {0};
     double gate[FFN] = {0}, up[FFN] = {0};
     for (size_t i = 0; i < seen; i++) {
         reference_norm(h[n - seen + i], x);
@@ -200,23 +222,35 @@ static void reference_input(const problem *p, size_t row, size_t index, double *
         x[i] = (double)p->input[row * p->width + index * D + i];
 }
 
+// Likewise of the i-th of the positions before a row, of which the function returns how many.
+static size_t reference_past(const problem *p, size_t row, size_t i, size_t index, double *x)
+{
+    const gg_head_past past = p->past[row];
+    const size_t width = gg_head_context(&p->shape);
+    if (i >= past.context && i < past.context + past.rows)
+        reference_input(p, row - past.rows + i - past.context, index, x);
+    for (size_t j = 0; i < past.context && j < D; j++)
+        x[j] = (double)p->context[(past.end - past.context + i) * width + index * D + j];
+    return past.context + past.rows;
+}
+
 // hydra++'s x: the layer over the hidden states up to the row's.
 static void reference_prefix(const problem *p, const double *w, size_t row, double *z)
 {
-    double h[ROWS][D];
-    const size_t first = row - reach[row];
-    for (size_t i = first; i <= row; i++)
-        reference_input(p, i, 0, h[i - first]);
-    reference_layer(p, w, h, row - first + 1, row, z);
+    double h[ROWS + CONTEXT][D];
+    size_t n = 0;
+    while (n < reference_past(p, row, n, 0, h[n]))
+        n++;
+    reference_input(p, row, 0, h[n]);
+    reference_layer(p, w, h, n + 1, row, z);
 }
 
 static void reference_eagle(const problem *p, const double *w, size_t row, size_t head, double *z)
 {
-    double h[ROWS + HEADS][D], e[D];
+    double h[ROWS + CONTEXT + HEADS][D], e[D];
     size_t n = 0;
-    for (size_t before = row - reach[row]; before < row; before++, n++) {
-        reference_input(p, before, 0, h[n]);
-        reference_input(p, before, 1, e);
+    for (; n < reference_past(p, row, n, 0, h[n]); n++) {
+        reference_past(p, row, n, 1, e);
         reference_block(p, w, 0, 0, e, 1, h[n]);
     }
     reference_input(p, row, 0, z);

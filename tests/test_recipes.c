@@ -29,7 +29,9 @@ static void run(problem *p, size_t threads, bool gradient)
     gg_head_batch batch = {.rows = ROWS,
                            .input = p->input,
                            .targets = p->targets,
-                           .reach = reach,
+                           .context_rows = gg_head_context(&p->shape) > 0 ? CONTEXT : 0,
+                           .context = p->context,
+                           .past = p->past,
                            .gradient = gradient ? p->gradient : NULL,
                            .loss = p->loss,
                            .rank = p->rank};
@@ -121,10 +123,10 @@ Test(recipes, gradient_recurrent)
 // A window that holds all, one that a text outgrows, one that a draft outgrows, none to speak of.
 static void check_windows(gg_head_kind kind, size_t n_blocks)
 {
-    static const size_t windows[] = {ROWS + HEADS, WINDOW, 2, 1};
+    static const size_t windows[] = {ROWS + CONTEXT + HEADS, WINDOW, 2, 1};
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
         problem p = make_problem(kind, n_blocks, true, i % 2 == 0);
-        p.shape.window = windows[i];
+        set_window(&p, windows[i]);
         check_problem(&p);
     }
 }
@@ -233,7 +235,9 @@ Test(recipes, loss_falls)
         gg_head_batch batch = {.rows = ROWS,
                                .input = p.input,
                                .targets = p.targets,
-                               .reach = reach,
+                               .context_rows = gg_head_context(&p.shape) > 0 ? CONTEXT : 0,
+                               .context = p.context,
+                               .past = p.past,
                                .gradient = p.gradient,
                                .loss = p.loss};
         for (uint64_t step = 1; step <= 200; step++) {

@@ -138,7 +138,7 @@ static void make_cache(bool hidden, bool finish)
     gg_cache_free(cache);
 }
 
-static gorgon_train_options options_for(const char *name, char out[128])
+static inline gorgon_train_options options_for(const char *name, char out[128])
 {
     gorgon_train_options options;
     gorgon_train_options_init(&options);
@@ -165,7 +165,7 @@ static uint8_t *read_out(const char *path, size_t *size)
     return data;
 }
 
-static void check_same_files(const char *a, const char *b)
+static inline void check_same_files(const char *a, const char *b)
 {
     size_t n, m;
     uint8_t *x = read_out(a, &n), *y = read_out(b, &m);
@@ -181,7 +181,7 @@ typedef struct watch {
     char line[512];
 } watch;
 
-static bool on_progress(void *context, const gorgon_progress *p)
+static inline bool on_progress(void *context, const gorgon_progress *p)
 {
     watch *w = context;
     w->calls++;
@@ -190,7 +190,7 @@ static bool on_progress(void *context, const gorgon_progress *p)
     return w->stop_at == 0 || p->done < w->stop_at;
 }
 
-static void train(gorgon_engine *with, const gorgon_train_options *options)
+static inline void train(gorgon_engine *with, const gorgon_train_options *options)
 {
     gorgon_error err = {0};
     cr_assert_eq(gorgon_train(with, options, &err), GORGON_OK, "%s", err.message);

@@ -27,6 +27,22 @@ gg_operand gg_input_tokens(const gg_head_pass *p, size_t first, size_t n)
                         false};
 }
 
+static gg_operand context_part(const gg_head_pass *p, size_t part)
+{
+    const size_t d = p->m->shape.d_model, width = gg_head_context(&p->m->shape);
+    return (gg_operand){p->batch->context + part * d, p->batch->context_rows, d, width, false};
+}
+
+gg_operand gg_context_hidden(const gg_head_pass *p)
+{
+    return context_part(p, 0);
+}
+
+gg_operand gg_context_token(const gg_head_pass *p)
+{
+    return context_part(p, 1);
+}
+
 gg_weights gg_weights_of(const gg_head_pass *p, gg_head_role role, size_t block, size_t head)
 {
     const gg_head_layout *layout = &p->m->layout;

@@ -183,6 +183,10 @@ gorgon_status gg_head_trainer_run(gg_head_trainer *m, const float *parameters,
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "training of heads: expected 1 to %zu positions, got %zu", m->max_rows,
                        batch->rows);
+    if (batch->context_rows > gg_head_most_context(&m->shape, m->max_rows))
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "training of heads: expected at most %zu context rows, got %zu",
+                       gg_head_most_context(&m->shape, m->max_rows), batch->context_rows);
     const gg_head_pass pass = {
         .m = m,
         .parameters = parameters,

@@ -65,6 +65,8 @@ gg_rows gg_all_lanes(const gg_head_pass *p, float *x);         // one after the 
 gg_operand gg_operand_of(gg_rows rows, size_t columns);
 // Of every input row: the embeddings of tokens [first, first + n).
 gg_operand gg_input_tokens(const gg_head_pass *p, size_t first, size_t n);
+gg_operand gg_context_hidden(const gg_head_pass *p); // of every context row; likewise its token
+gg_operand gg_context_token(const gg_head_pass *p);
 
 // A matrix of parameters, [n_out, n_in] from `at` on.
 typedef struct gg_weights {
@@ -103,9 +105,9 @@ gorgon_status gg_later_forward(const gg_head_pass *p, gorgon_error *err);
 gorgon_status gg_later_backward(const gg_head_pass *p, gorgon_error *err);
 
 // The decoder layer (head_layer.c), on lanes of its own: as many as depths where it works at every
-// depth, else one. Lane k of row r stands at position r + k; it attends to itself and the window -
-// 1 positions before it: lane 0 of the rows before, as far as reach goes, then lanes 0 to k - 1 of
-// r.
+// depth, else one. Lane k of row r stands k positions after the row. It attends to itself and the
+// window - 1 positions before: context rows and lane 0 of rows as gg_head_past has them, then lanes
+// 0 to k - 1 of r.
 enum {
     GG_LAYER_RANDOM = 1 << GG_PART_ATTN_Q | 1 << GG_PART_ATTN_K | 1 << GG_PART_ATTN_V |
                       1 << GG_PART_FFN_GATE | 1 << GG_PART_FFN_UP
@@ -113,6 +115,12 @@ enum {
 gg_layer_work *gg_layer_create(const gg_head_shape *shape, size_t max_rows); // NULL: no memory
 void gg_layer_free(gg_layer_work *layer);                                    // NULL is legal
 float *gg_layer_output(const gg_layer_work *layer);                          // [max_rows][lanes][d]
+// Context rows, if there are any: begin makes h of each its hidden state, to which a recipe may
+// add, forward their keys and values, before the lanes; backward, after them, makes h d loss / d h.
+gg_rows gg_layer_context(const gg_head_pass *p); // h
+void gg_layer_context_begin(const gg_head_pass *p);
+gorgon_status gg_layer_context_forward(const gg_head_pass *p, gorgon_error *err);
+gorgon_status gg_layer_context_backward(const gg_head_pass *p, gorgon_error *err);
 // From h of every row to the lane's output; lanes in ascending order.
 gorgon_status gg_layer_forward(const gg_head_pass *p, size_t lane, gg_operand h, gorgon_error *err);
 // d loss / d output becomes d loss / d h; lanes in descending order, all of them. What lanes give

@@ -11,10 +11,18 @@ static gg_head_pass behind_layer(const gg_head_pass *p)
     return behind;
 }
 
+static gorgon_status context_forward(const gg_head_pass *p, gorgon_error *err)
+{
+    gg_layer_context_begin(p);
+    return gg_layer_context_forward(p, err);
+}
+
 static gorgon_status forward(const gg_head_pass *p, gorgon_error *err)
 {
     const gg_head_pass behind = behind_layer(p);
-    const gorgon_status status = gg_layer_forward(p, 0, p->hidden, err);
+    gorgon_status status = p->batch->context_rows > 0 ? context_forward(p, err) : GORGON_OK;
+    if (status == GORGON_OK)
+        status = gg_layer_forward(p, 0, p->hidden, err);
     return status == GORGON_OK ? gg_hydra_forward(&behind, err) : status;
 }
 
@@ -39,7 +47,10 @@ static gorgon_status backward(const gg_head_pass *p, gorgon_error *err)
     const gg_rows dx = sum_heads(p);
     status = gg_weights_back(p, gg_weights_of_all(p, GG_PART_WEIGHT, 0),
                              gg_lane(p, p->m->slope[0], 0), dx, true, err);
-    return status == GORGON_OK ? gg_layer_backward(p, 0, dx, err) : status;
+    if (status == GORGON_OK)
+        status = gg_layer_backward(p, 0, dx, err);
+    return status == GORGON_OK && p->batch->context_rows > 0 ? gg_layer_context_backward(p, err)
+                                                             : status;
 }
 
 const gg_recipe gg_recipe_hydra_prefix = {

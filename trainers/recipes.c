@@ -29,6 +29,24 @@ const gg_recipe *gg_recipe_of(gg_head_kind kind)
     return recipes[kind];
 }
 
+size_t gg_head_piece(const gg_head_shape *s)
+{
+    return gg_head_traits_of(s->kind)->layer == GG_LAYER_NONE ? 1 : GG_HEAD_PIECE;
+}
+
+size_t gg_head_context(const gg_head_shape *s)
+{
+    static const size_t vectors[] = {
+        [GG_LAYER_NONE] = 0, [GG_LAYER_PREFIX] = 1, [GG_LAYER_CELL] = 2};
+    return vectors[gg_head_traits_of(s->kind)->layer] * s->d_model;
+}
+
+// Whole pieces, and some that the ends of batch and data have cut.
+size_t gg_head_most_context(const gg_head_shape *s, size_t rows)
+{
+    return (rows / GG_HEAD_PIECE + 4) * s->window;
+}
+
 // The widest heads up to 64 of an even number of channels that d_model has, a feed-forward part of
 // twice its width, and a window which most of an answer's sentence fits into.
 static void complete_layer(gg_head_shape *s)

@@ -81,7 +81,7 @@ static gorgon_status open_cache(training *t, gorgon_error *err)
                               .held_out = t->options.held_out,
                               .seed = t->options.seed,
                               .budget_bytes = DATA_BUDGET,
-                              .piece = gg_batch_piece(&t->shape)};
+                              .piece = gg_head_piece(&t->shape)};
     return gg_train_data_open(&source, &t->data, err);
 }
 
@@ -143,15 +143,12 @@ static gorgon_status create_buffers(training *t, gorgon_error *err)
 {
     size_t batch = t->options.batch, pairs = batch * t->shape.n_heads;
     gg_train_buffers *b = &t->buffers;
-    b->batch = batch;
-    b->input = gg_alloc(batch * gg_head_input(&t->shape), sizeof *b->input);
-    b->reach = gg_alloc(batch, sizeof *b->reach);
-    b->targets = gg_alloc(pairs, sizeof *b->targets);
+    const bool whole = gg_batch_create(&t->shape, batch, &b->batch);
     b->loss = gg_alloc(pairs, sizeof *b->loss);
     b->rank = gg_alloc(pairs, sizeof *b->rank);
     t->gradient = gg_alloc(t->layout.n, sizeof *t->gradient);
     t->partial = gg_alloc(gg_adamw_partials(t->layout.n), sizeof *t->partial);
-    if (b->input && b->reach && b->targets && b->loss && b->rank && t->gradient && t->partial)
+    if (whole && b->loss && b->rank && t->gradient && t->partial)
         return GORGON_OK;
     return out_of_memory(err);
 }
@@ -219,18 +216,17 @@ static gorgon_status set_up(training *t, gorgon_error *err)
 
 static gorgon_status fill_batch(training *t, gorgon_error *err)
 {
-    size_t batch = t->options.batch, heads = t->shape.n_heads, width = gg_head_input(&t->shape);
-    for (size_t at = 0; at < batch;) {
+    gg_batch *b = &t->buffers.batch;
+    b->rows = b->context_rows = 0;
+    while (b->rows < b->most) {
         const gg_feature_store *store;
         const uint32_t *records;
         size_t got;
-        gorgon_status status = gg_train_data_take(t->data, t->state.step * batch + at, batch - at,
-                                                  &store, &records, &got, err);
+        gorgon_status status = gg_train_data_take(t->data, t->state.step * b->most + b->rows,
+                                                  b->most - b->rows, &store, &records, &got, err);
         if (status != GORGON_OK)
             return status;
-        gg_batch_fill(&t->maker, store, records, got, batch, t->buffers.input + at * width,
-                      t->buffers.reach + at, t->buffers.targets + at * heads);
-        at += got;
+        gg_batch_fill(&t->maker, store, records, got, b->most, b);
     }
     return GORGON_OK;
 }
@@ -263,14 +259,11 @@ static gorgon_status update(training *t, gorgon_error *err)
 
 static gorgon_status run_step(training *t, gorgon_error *err)
 {
-    gg_train_buffers *b = &t->buffers;
-    gg_head_batch batch = {.rows = b->batch,
-                           .input = b->input,
-                           .targets = b->targets,
-                           .reach = b->reach,
-                           .gradient = t->gradient,
-                           .loss = b->loss};
+    const gg_train_buffers *b = &t->buffers;
     gorgon_status status = fill_batch(t, err);
+    gg_head_batch batch = gg_batch_rows(&b->batch);
+    batch.gradient = t->gradient;
+    batch.loss = b->loss;
     if (status == GORGON_OK)
         status = gg_head_trainer_run(t->trainer, t->state.parameters, &batch, err);
     if (status == GORGON_OK)
@@ -278,8 +271,8 @@ static gorgon_status run_step(training *t, gorgon_error *err)
     if (status != GORGON_OK)
         return status;
     t->last_loss = 0.0;
-    for (size_t i = 0; i < b->batch * t->shape.n_heads; i++)
-        t->last_loss += (double)b->targets[i].weight * b->loss[i];
+    for (size_t i = 0; i < batch.rows * t->shape.n_heads; i++)
+        t->last_loss += (double)batch.targets[i].weight * b->loss[i];
     t->state.loss_sum += t->last_loss;
     t->state.loss_steps++;
     return GORGON_OK;
@@ -496,9 +489,7 @@ static void clear(training *t)
     gg_train_curve_clear(&t->curve);
     gg_train_data_free(t->data);
     gg_cache_free(t->cache);
-    gg_free(t->buffers.input);
-    gg_free(t->buffers.reach);
-    gg_free(t->buffers.targets);
+    gg_batch_clear(&t->buffers.batch);
     gg_free(t->buffers.loss);
     gg_free(t->buffers.rank);
     gg_free(t->gradient);

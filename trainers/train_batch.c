@@ -1,6 +1,7 @@
 // Draft vocabulary and batches.
 #include "train_batch.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,24 +116,88 @@ static void soft_target(const gg_batch_maker *maker, const uint32_t *ids, const 
         target->p[i] = (float)(p[i] / sum);
 }
 
+bool gg_batch_create(const gg_head_shape *shape, size_t most, gg_batch *batch)
+{
+    const size_t most_context = gg_head_most_context(shape, most);
+    *batch = (gg_batch){.most = most, .most_context = most_context};
+    batch->input = gg_alloc(most * gg_head_input(shape), sizeof *batch->input);
+    batch->targets = gg_alloc(most * shape->n_heads, sizeof *batch->targets);
+    batch->past = gg_alloc(most, sizeof *batch->past);
+    batch->context = gg_alloc(most_context * gg_head_context(shape), sizeof *batch->context);
+    batch->context_records = gg_alloc(most_context, sizeof *batch->context_records);
+    return batch->input && batch->targets && batch->past && batch->context &&
+           batch->context_records;
+}
+
+void gg_batch_clear(gg_batch *batch)
+{
+    gg_free(batch->input);
+    gg_free(batch->targets);
+    gg_free(batch->past);
+    gg_free(batch->context);
+    gg_free(batch->context_records);
+    *batch = (gg_batch){0};
+}
+
+gg_head_batch gg_batch_rows(const gg_batch *batch)
+{
+    return (gg_head_batch){.rows = batch->rows,
+                           .input = batch->input,
+                           .targets = batch->targets,
+                           .context_rows = batch->context_rows,
+                           .context = batch->context,
+                           .past = batch->past};
+}
+
 typedef struct fill_work {
     const gg_batch_maker *maker;
     const gg_feature_store *store;
-    const uint32_t *records;
-    size_t n;
-    float *input;
-    gg_head_target *targets;
+    const uint32_t *records; // of rows from `first` on
+    size_t first, first_context;
+    gg_batch *batch;
     float weight; // of head 0
 } fill_work;
 
-static void fill_targets(const fill_work *w, size_t row)
+// The record before it is the position before it.
+static bool continues(const gg_feature_store *store, uint32_t record)
+{
+    return record > 0 && store->run[record - 1] > 0;
+}
+
+// Adds the records before this one, in their order, up to the window's length and the room.
+static gg_head_past find_context(const fill_work *w, uint32_t record)
+{
+    gg_batch *b = w->batch;
+    uint32_t n = 0;
+    while (n + 1 < w->maker->shape.window && b->context_rows + n < b->most_context &&
+           continues(w->store, record - n))
+        n++;
+    for (uint32_t i = 0; i < n; i++)
+        b->context_records[b->context_rows++] = record - n + i;
+    return (gg_head_past){.context = n, .end = (uint32_t)b->context_rows};
+}
+
+static void find_past(const fill_work *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        gg_head_past *past = &w->batch->past[w->first + i];
+        if (i > 0 && w->records[i] == w->records[i - 1] + 1 && continues(w->store, w->records[i])) {
+            *past = past[-1];
+            past->rows++;
+        } else {
+            *past = find_context(w, w->records[i]);
+        }
+    }
+}
+
+static void fill_targets(const fill_work *w, size_t i)
 {
     const gg_batch_maker *maker = w->maker;
     const gg_feature_store *store = w->store;
-    size_t record = w->records[row], heads = maker->shape.n_heads;
+    size_t record = w->records[i], heads = maker->shape.n_heads;
     float weight = w->weight;
     for (size_t k = 0; k < heads; k++) {
-        gg_head_target *t = &w->targets[row * heads + k];
+        gg_head_target *t = &w->batch->targets[(w->first + i) * heads + k];
         *t = (gg_head_target){.weight = weight, .truth = GG_HEAD_ABSENT};
         weight *= (float)maker->head_decay;
         if (k >= store->run[record])
@@ -149,46 +214,53 @@ static void fill_targets(const fill_work *w, size_t row)
     }
 }
 
+// The hidden state, then embeddings: the root's always, the next ones while they have targets.
+static void fill_position(const fill_work *w, size_t record, size_t width, float *x)
+{
+    const gg_kernels *kernels = gg_engine_kernels(w->maker->engine);
+    const gorgon_model *model = gg_engine_model(w->maker->engine);
+    const size_t d = w->maker->shape.d_model;
+    kernels->from_f16(w->store->hidden + record * d, d, x);
+    for (size_t k = 0; (k + 1) * d < width; k++) {
+        float *e = x + (1 + k) * d;
+        if (k > 0 && k >= w->store->run[record]) {
+            memset(e, 0, d * sizeof *e);
+            continue;
+        }
+        gg_model_embed(model, (gorgon_token)w->store->next[record + k], e);
+        kernels->rms_norm(e, w->maker->ones, GG_HEADS_ROOT_EPS, d, e);
+    }
+}
+
 static void fill_part(void *context, size_t thread, size_t n_threads)
 {
     const fill_work *w = context;
-    const gg_batch_maker *maker = w->maker;
-    const gg_kernels *kernels = gg_engine_kernels(maker->engine);
-    const gorgon_model *model = gg_engine_model(maker->engine);
-    size_t d = maker->shape.d_model, width = gg_head_input(&maker->shape), begin, end;
-    gg_team_share(w->n, 1, thread, n_threads, &begin, &end);
-    for (size_t row = begin; row < end; row++) {
-        size_t record = w->records[row];
-        float *x = w->input + row * width;
-        kernels->from_f16(w->store->hidden + record * d, d, x);
-        // Of the tokens after the record: the root always, the next ones while they have targets.
-        for (size_t k = 0; (k + 1) * d < width; k++) {
-            float *e = x + (1 + k) * d;
-            if (k > 0 && k >= w->store->run[record]) {
-                memset(e, 0, d * sizeof *e);
-                continue;
-            }
-            gg_model_embed(model, (gorgon_token)w->store->next[record + k], e);
-            kernels->rms_norm(e, maker->ones, GG_HEADS_ROOT_EPS, d, e);
-        }
-        fill_targets(w, row);
+    const gg_batch *b = w->batch;
+    const size_t width = gg_head_input(&w->maker->shape);
+    const size_t context_width = gg_head_context(&w->maker->shape);
+    size_t begin, end;
+    gg_team_share(b->rows - w->first, 1, thread, n_threads, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        fill_position(w, w->records[i], width, b->input + (w->first + i) * width);
+        fill_targets(w, i);
     }
-}
-
-size_t gg_batch_piece(const gg_head_shape *shape)
-{
-    return gg_head_traits_of(shape->kind)->layer == GG_LAYER_NONE ? 1 : 128;
+    gg_team_share(b->context_rows - w->first_context, 1, thread, n_threads, &begin, &end);
+    for (size_t i = w->first_context + begin; i < w->first_context + end; i++)
+        fill_position(w, b->context_records[i], context_width, b->context + i * context_width);
 }
 
 void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
-                   const uint32_t *records, size_t n, size_t positions, float *input,
-                   uint16_t *reach, gg_head_target *targets)
+                   const uint32_t *records, size_t n, size_t positions, gg_batch *batch)
 {
-    for (size_t i = 0; i < n; i++) {
-        const bool next =
-            i > 0 && records[i] == records[i - 1] + 1 && store->run[records[i - 1]] > 0;
-        reach[i] = next ? (uint16_t)(reach[i - 1] + 1) : 0;
-    }
-    fill_work work = {maker, store, records, n, input, targets, 1.0f / (float)positions};
+    fill_work work = {.maker = maker,
+                      .store = store,
+                      .records = records,
+                      .first = batch->rows,
+                      .first_context = batch->context_rows,
+                      .batch = batch,
+                      .weight = 1.0f / (float)positions};
+    assert(n <= batch->most - batch->rows);
+    find_past(&work, n);
+    batch->rows += n;
     gg_team_run(gg_engine_team(maker->engine), fill_part, &work);
 }

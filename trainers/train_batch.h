@@ -1,5 +1,5 @@
 // Turns records into what the trainer of heads eats: inputs [hidden, embeddings / rms of the root
-// and what follows] and targets over the draft vocabulary.
+// and what follows], what a decoder layer sees before them, and targets over the draft vocabulary.
 #ifndef GG_TRAINERS_TRAIN_BATCH_H
 #define GG_TRAINERS_TRAIN_BATCH_H
 
@@ -26,15 +26,27 @@ gorgon_status gg_batch_maker_create(const gg_batch_maker *wanted, const uint64_t
                                     gg_batch_maker *maker, gorgon_error *err);
 void gg_batch_maker_clear(gg_batch_maker *maker);
 
-// Neighbouring positions that batches keep together. A decoder layer sees what stands before a
-// position in the batch: a piece of twice the usual window gives most positions all of it, and a
-// step of the usual size still holds pieces of several texts. Other kinds take positions singly.
-size_t gg_batch_piece(const gg_head_shape *shape);
+// Rows as the trainer eats them.
+typedef struct gg_batch {
+    size_t most, most_context; // room
+    size_t rows, context_rows; // filled
+    float *input;              // [most][gg_head_input]
+    gg_head_target *targets;   // [most * n_heads]
+    gg_head_past *past;        // [most]
+    float *context;            // [most_context][gg_head_context]
+    uint32_t *context_records; // [most_context]
+} gg_batch;
 
-// Fills input[n][..], reach[n] and targets[n * n_heads] for n <= 65,536 records; the weight of head
-// k is head_decay^k / positions.
+// False: out of memory. Clear with gg_batch_clear either way.
+bool gg_batch_create(const gg_head_shape *shape, size_t most, gg_batch *batch);
+void gg_batch_clear(gg_batch *batch);
+// What is filled, borrowed; results are not set.
+gg_head_batch gg_batch_rows(const gg_batch *batch);
+
+// Adds n records, for which there is room; the weight of head k is head_decay^k / positions. For a
+// decoder layer it also adds the positions that stand before them in the store, as far as the
+// window goes; two calls do not see each other's.
 void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
-                   const uint32_t *records, size_t n, size_t positions, float *input,
-                   uint16_t *reach, gg_head_target *targets);
+                   const uint32_t *records, size_t n, size_t positions, gg_batch *batch);
 
 #endif

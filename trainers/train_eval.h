@@ -7,14 +7,10 @@
 
 enum { GG_TRAIN_TOP = 10 };
 
-// Buffers of one batch.
 typedef struct gg_train_buffers {
-    size_t batch;            // positions
-    float *input;            // [batch][gg_head_input]
-    uint16_t *reach;         // [batch]
-    gg_head_target *targets; // [batch * n_heads]
-    double *loss;            // [batch * n_heads]
-    uint32_t *rank;          // [batch * n_heads]
+    gg_batch batch;
+    double *loss;   // [batch.most * n_heads]
+    uint32_t *rank; // [batch.most * n_heads]
 } gg_train_buffers;
 
 // Top-n accuracy counts every pair whose token is known; a token outside the draft vocabulary is a
@@ -41,7 +37,7 @@ double gg_train_accepted(const gg_train_scores *scores, size_t n_heads);
 gorgon_status gg_train_evaluate(gg_head_trainer *trainer, const float *parameters,
                                 const gg_batch_maker *maker, const gg_feature_store *store,
                                 const uint32_t *records, size_t n, size_t most,
-                                const gg_train_buffers *buffers, gg_train_scores *scores,
+                                gg_train_buffers *buffers, gg_train_scores *scores,
                                 gorgon_error *err);
 
 #endif

@@ -32,6 +32,16 @@ size_t gg_head_layout_find(const gg_head_layout *layout, gg_head_role role, size
 // head sees, the root first.
 size_t gg_head_input(const gg_head_shape *shape);
 
+// A decoder layer looks back, so positions are taken in pieces of neighbours, whose first rows have
+// context rows before them. The longer a piece, the fewer context rows a batch needs and the fewer
+// texts it sees. Other kinds take positions singly.
+enum { GG_HEAD_PIECE = 16 };
+size_t gg_head_piece(const gg_head_shape *shape);
+// Floats of a context row: the hidden state, for a layer at every depth also the embedding / rms of
+// the token after it. 0 without a layer.
+size_t gg_head_context(const gg_head_shape *shape);
+size_t gg_head_most_context(const gg_head_shape *shape, size_t rows); // context rows of a batch
+
 // Fills in what is 0 and the kind has: n_heads, n_blocks, rank and the sizes of the decoder layer.
 void gg_head_shape_complete(gg_head_shape *shape);
 // Turns zeros[layout.n] into the parameters that training begins with. Most stay zero: every block
@@ -49,18 +59,25 @@ typedef struct gg_head_target {
     int32_t truth; // output row of the token that really came, or GG_HEAD_ABSENT
 } gg_head_target;
 
+// What is known of the positions directly before a row: they are the `rows` rows before it in the
+// batch, and before those the context rows [end - context, end), context <= window.
+typedef struct gg_head_past {
+    uint32_t rows, context, end;
+} gg_head_past;
+
 // Results may be NULL where not wanted. A pair is (position, head), index position * n_heads +
 // head.
 typedef struct gg_head_batch {
     size_t rows;                   // positions, at most max_rows
     const float *input;            // [rows][gg_head_input]
     const gg_head_target *targets; // [rows * n_heads]
-    // [rows] how many rows directly before are the positions directly before, of the same text:
-    // what a decoder layer may look back on. NULL: none. Kinds without a layer do not look.
-    const uint16_t *reach;
-    float *gradient; // [layout.n], overwritten
-    double *loss;    // [rows * n_heads] nats, unweighted, 0 for skipped pairs
-    uint32_t *rank;  // [rows * n_heads] of truth, 0 = first; UINT32_MAX when absent; ties: lower id
+    // For a decoder layer; other kinds do not look.
+    size_t context_rows;      // at most gg_head_most_context(shape, max_rows)
+    const float *context;     // [context_rows][gg_head_context]
+    const gg_head_past *past; // [rows]; NULL: nothing is known
+    float *gradient;          // [layout.n], overwritten
+    double *loss;             // [rows * n_heads] nats, unweighted, 0 for skipped pairs
+    uint32_t *rank; // [rows * n_heads] of truth, 0 = first; UINT32_MAX when absent; ties: lower id
 } gg_head_batch;
 
 typedef struct gg_head_trainer gg_head_trainer;
