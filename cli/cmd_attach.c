@@ -79,6 +79,8 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
     cli_add_size(spec, "rank", 0, &o->rank, 0, 4096,
                  "of markov's matrices for the last token (default 128)");
     cli_add_flag(spec, "no-root", &f->no_root, "heads do not see the known root token");
+    cli_add_flag(spec, "own-output", &o->own_output,
+                 "medusa, linear: heads train output matrices of their own");
     cli_add_size(spec, "draft-vocab", 0, &o->draft_vocab, 0, 1 << 20,
                  "most frequent ids that heads propose, 0 = all (default 4096)");
     cli_add_double(spec, "epochs", &o->epochs, 1e-6, 1e6, "passes over the text (default 2)");

@@ -78,10 +78,10 @@ static void set_window(problem *p, size_t window)
         p->past[row] = row < 4 ? (gg_head_past){row, 1, 1} : (gg_head_past){row - 4, most, CONTEXT};
 }
 
-static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool hard)
+static gg_head_shape problem_shape(gg_head_kind kind, size_t n_blocks, bool root)
 {
     const bool layer = gg_head_traits_of(kind)->layer != GG_LAYER_NONE;
-    problem p = {.shape = {.kind = kind,
+    return (gg_head_shape){.kind = kind,
                            .n_heads = HEADS,
                            .n_blocks = n_blocks,
                            .d_model = D,
@@ -89,8 +89,14 @@ static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool 
                            .rank = gg_head_traits_of(kind)->has_rank ? RANK : 0,
                            .n_attention = layer ? D / HEAD_DIM : 0,
                            .n_ffn = layer ? FFN : 0,
-                           .root_embedding = root}};
-    set_window(&p, layer ? WINDOW : 0);
+                           .window = layer ? WINDOW : 0,
+                           .root_embedding = root};
+}
+
+static problem make_problem_of(gg_head_shape shape, bool hard)
+{
+    problem p = {.shape = shape};
+    set_window(&p, shape.window);
     cr_assert_null(gg_head_shape_fault(&p.shape));
     gg_head_layout_of(&p.shape, &p.layout);
     p.width = gg_head_input(&p.shape);
@@ -107,6 +113,11 @@ static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool 
     fill(p.output, (size_t)OUT * D, 3, 0.4f);
     make_targets(&p, hard);
     return p;
+}
+
+static problem make_problem(gg_head_kind kind, size_t n_blocks, bool root, bool hard)
+{
+    return make_problem_of(problem_shape(kind, n_blocks, root), hard);
 }
 
 static void free_problem(problem *p)
@@ -297,8 +308,12 @@ static void reference_logits(const problem *p, const double *w, size_t pair, dou
 {
     double z[D];
     reference_hidden(p, w, pair / HEADS, pair % HEADS, z);
+    memset(logits, 0, OUT * sizeof *logits);
+    if (p->shape.own_output) {
+        add_product(part(p, w, GG_PART_OUTPUT, 0, pair % HEADS), OUT, D, z, logits);
+        return;
+    }
     for (size_t o = 0; o < OUT; o++) {
-        logits[o] = 0.0;
         for (size_t i = 0; i < D; i++)
             logits[o] += z[i] * (double)p->output[o * D + i];
     }

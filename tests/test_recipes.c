@@ -87,18 +87,28 @@ static void check_gradients(gg_head_kind kind, size_t n_blocks, bool root, bool 
     check_problem(&p);
 }
 
+static void check_own_outputs(gg_head_kind kind, size_t n_blocks)
+{
+    gg_head_shape shape = problem_shape(kind, n_blocks, true);
+    shape.own_output = true;
+    problem p = make_problem_of(shape, false);
+    check_problem(&p);
+}
+
 Test(recipes, gradient_medusa)
 {
     check_gradients(GG_HEADS_MEDUSA, 1, false, false);
     check_gradients(GG_HEADS_MEDUSA, 1, true, true);
     check_gradients(GG_HEADS_MEDUSA, 2, false, true);
     check_gradients(GG_HEADS_MEDUSA, 3, true, false);
+    check_own_outputs(GG_HEADS_MEDUSA, 2);
 }
 
 Test(recipes, gradient_linear)
 {
     check_gradients(GG_HEADS_LINEAR, 1, true, false);
     check_gradients(GG_HEADS_LINEAR, 1, false, true);
+    check_own_outputs(GG_HEADS_LINEAR, 1);
 }
 
 Test(recipes, gradient_markov)
@@ -230,7 +240,7 @@ Test(recipes, loss_falls)
         double *partial = gg_alloc(gg_adamw_partials(p.layout.n), sizeof(double));
         double start = 0.0, end = 0.0;
         memset(p.parameters, 0, p.layout.n * sizeof(float));
-        gg_head_begin(&p.shape, 1, p.parameters);
+        gg_head_begin(&p.shape, p.output, 1, p.parameters);
         gg_adamw state = {p.layout.n, p.parameters, first, second, p.gradient, partial};
         gg_head_batch batch = {.rows = ROWS,
                                .input = p.input,
@@ -274,10 +284,10 @@ Test(recipes, beginning)
         const size_t bytes = p.layout.n * sizeof(float);
         float *again = gg_alloc(p.layout.n, sizeof *again);
         memset(p.parameters, 0, bytes);
-        gg_head_begin(&p.shape, 5, p.parameters);
-        gg_head_begin(&p.shape, 5, again);
+        gg_head_begin(&p.shape, p.output, 5, p.parameters);
+        gg_head_begin(&p.shape, p.output, 5, again);
         cr_assert_eq(memcmp(p.parameters, again, bytes), 0);
-        gg_head_begin(&p.shape, 6, again);
+        gg_head_begin(&p.shape, p.output, 6, again);
         cr_assert_eq(memcmp(p.parameters, again, bytes) != 0,
                      p.shape.rank > 0 || p.shape.window > 0);
         double *w = copy_parameters(&p), z[D];
@@ -378,9 +388,7 @@ static void check_served(served *s, gg_head_kind kind, size_t n_blocks)
         gg_matrix_row(gg_model_output(s->model), (size_t)s->ids[row], s->output + row * s->d);
     }
     gg_head_trainer *trainer;
-    static const uint16_t alone[OUT]; // no row has one before it
-    gg_head_batch batch = {
-        .rows = OUT, .input = input, .reach = alone, .targets = targets, .loss = loss};
+    gg_head_batch batch = {.rows = OUT, .input = input, .targets = targets, .loss = loss};
     cr_assert_eq(gg_head_trainer_create(gg_engine_team(s->engine), gg_engine_kernels(s->engine),
                                         &p.shape, s->output, OUT, OUT, &trainer, NULL),
                  GORGON_OK);

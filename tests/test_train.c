@@ -1,6 +1,8 @@
 // gorgon_train on a small cache with a rule to learn: accuracy, resume bit for bit, recomputed
 // hidden states, the order of the data, refusals.
 #define _XOPEN_SOURCE 700 // mkdtemp
+#include <math.h>
+
 #include "heads/head_set.h"
 #include "train_fixture.h"
 #include "trainers/train_data.h"
@@ -347,6 +349,13 @@ Test(train, refusals)
     options.learning_rate = -1.0;
     check_refused(&options, GORGON_ERROR_ARGUMENT, "learning_rate is -1");
     options = options_for("a.gguf", out);
+    options.own_output = true;
+    options.draft_vocab = 0;
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "own_output needs a draft_vocab");
+    options.draft_vocab = 16;
+    options.architecture = "hydra";
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "no own_output");
+    options = options_for("a.gguf", out);
     options.weight_type = "Q4_0";
     check_refused(&options, GORGON_ERROR_ARGUMENT, "weight_type is 'Q4_0'");
     options = options_for("missing/a.gguf", out);
@@ -400,6 +409,43 @@ Test(train, other_shapes)
     cr_assert_not(info.root_embedding);
     for (size_t k = 0; k < 3; k++)
         cr_assert(top_1(info.accuracy_json, k) > 0.9, "%s", info.accuracy_json);
+    gorgon_heads_free(heads);
+}
+
+Test(train, own_outputs_leave_the_bases_rows)
+{
+    char out[128];
+    make_cache(true, true);
+    gorgon_train_options options = options_for("a.gguf", out);
+    options.own_output = true;
+    options.draft_vocab = 1 << 20;
+    check_refused(&options, GORGON_ERROR_ARGUMENT, "own_output needs a draft_vocab below");
+    options.draft_vocab = 48;
+    options.weight_type = "F32";
+    options.epochs = 10.0;
+    train(engine, &options);
+    gorgon_heads *heads;
+    gorgon_head_set_info info;
+    cr_assert_eq(gorgon_heads_open(out, &heads, NULL), GORGON_OK);
+    cr_assert_eq(gorgon_heads_describe(heads, 0, &info, NULL), GORGON_OK);
+    cr_assert(info.own_output);
+    const gg_head_set *set = gg_heads_set(heads, 0);
+    const size_t d = width(), row = 20;
+    float *base = gg_alloc(d, sizeof *base), *own = gg_alloc(d, sizeof *own);
+    gg_matrix_row(gg_model_output(model), set->draft_ids[row], base);
+    for (size_t k = 0; k < 3; k++) {
+        double apart = 0.0, size = 0.0;
+        cr_assert(top_1(info.accuracy_json, k) > 0.9, "%s", info.accuracy_json);
+        memcpy(own, (const float *)gg_head_data(set, GG_PART_OUTPUT, k, 0) + row * d,
+               d * sizeof *own);
+        for (size_t i = 0; i < d; i++) {
+            apart += fabs((double)own[i] - (double)base[i]);
+            size += fabs((double)base[i]);
+        }
+        cr_assert(apart > 0.0 && apart < 0.9 * size, "head %zu: %g of %g", k, apart, size);
+    }
+    gg_free(base);
+    gg_free(own);
     gorgon_heads_free(heads);
 }
 

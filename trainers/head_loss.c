@@ -31,13 +31,14 @@ static uint32_t rank_of(const float *x, size_t n, int32_t truth)
 // d loss / d logit_i = weight * (softmax_i - p_i).
 static void row_loss(const gg_head_loss *l, size_t row, float *maxima)
 {
-    const gg_head_target *target = &l->targets[row];
+    const size_t pair = row * l->step;
+    const gg_head_target *target = &l->targets[pair];
     float *x = l->logits + row * l->n_out;
     if (l->rank)
-        l->rank[row] = rank_of(x, l->n_out, target->truth);
+        l->rank[pair] = rank_of(x, l->n_out, target->truth);
     if (target->n == 0) {
         if (l->loss)
-            l->loss[row] = 0.0;
+            l->loss[pair] = 0.0;
         if (l->want_gradient)
             memset(x, 0, l->n_out * sizeof *x);
         return;
@@ -48,7 +49,7 @@ static void row_loss(const gg_head_loss *l, size_t row, float *maxima)
     float max = row_max(l->kernels, x, l->n_out, maxima);
     float sum = l->kernels->exp_shift(x, l->n_out, max, x);
     if (l->loss)
-        l->loss[row] = gg_log((double)sum) + (double)max - wanted;
+        l->loss[pair] = gg_log((double)sum) + (double)max - wanted;
     if (!l->want_gradient)
         return;
     l->kernels->scale(x, l->n_out, target->weight / sum);

@@ -7,11 +7,12 @@
 typedef struct gg_head_loss {
     const gg_kernels *kernels;
     size_t rows, n_out;
-    const gg_head_target *targets; // [rows]
-    float *logits;                 // [rows][n_out]; becomes the gradient when want_gradient
+    size_t step; // row i is pair i * step of targets, loss and rank
+    const gg_head_target *targets;
+    float *logits; // [rows][n_out]; becomes the gradient when want_gradient
     bool want_gradient;
-    double *loss;   // [rows] or NULL
-    uint32_t *rank; // [rows] or NULL
+    double *loss;   // or NULL
+    uint32_t *rank; // or NULL
     float *maxima;  // [threads][ceil(n_out / 64)] scratch
 } gg_head_loss;
 

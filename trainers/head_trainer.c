@@ -30,8 +30,8 @@ void gg_head_layout_of(const gg_head_shape *shape, gg_head_layout *layout)
     static const gg_head_role matrices[] = {GG_PART_WEIGHT,   GG_PART_ROOT,        GG_PART_DOWN,
                                             GG_PART_UP,       GG_PART_ATTN_Q,      GG_PART_ATTN_K,
                                             GG_PART_ATTN_V,   GG_PART_ATTN_OUTPUT, GG_PART_FFN_UP,
-                                            GG_PART_FFN_GATE, GG_PART_FFN_DOWN};
-    assert(!shape->own_output);
+                                            GG_PART_FFN_GATE, GG_PART_FFN_DOWN,    GG_PART_OUTPUT};
+    assert(!shape->own_output || shape->n_draft > 0);
     *layout = (gg_head_layout){0};
     layout->n_parts = gg_head_parts(shape, 0, layout->parts);
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
@@ -144,34 +144,71 @@ void gg_head_trainer_free(gg_head_trainer *m)
     gg_free(m);
 }
 
-// Logits, loss and dz of all pairs, a block of rows at a time.
-static gorgon_status run_logits(gg_head_trainer *m, const gg_head_batch *batch, gorgon_error *err)
+// Pairs that share an output matrix, of every n-th one beginning with `first`.
+typedef struct logit_run {
+    const gg_head_pass *p;
+    size_t first, step, n;
+    const float *output; // [n_out][d]
+    float *gradient;     // of output, NULL when it is frozen
+} logit_run;
+
+// Logits, loss and dz of pairs [at, at + rows) of the run.
+static gorgon_status run_block(const logit_run *r, size_t at, size_t rows, gorgon_error *err)
 {
-    const gg_head_shape *s = &m->shape;
-    const float *z = m->last;
-    size_t pairs = batch->rows * s->n_heads, d = s->d_model, n_out = m->n_out;
-    gg_operand output = {m->output, n_out, d, d, false}, transposed = output;
-    transposed.transposed = true;
+    const gg_head_trainer *m = r->p->m;
+    const gg_head_batch *batch = r->p->batch;
+    const size_t d = m->shape.d_model, n_out = m->n_out, pair = r->first + at * r->step;
+    const gg_operand output = {r->output, n_out, d, d, false};
+    const gg_operand transposed = {r->output, n_out, d, d, true};
+    const gg_operand z = {m->last + pair * d, rows, d, r->step * d, false};
+    gorgon_status status =
+        gg_gemm(m->team, m->kernels, &z, &transposed, false, m->logits, rows, n_out, n_out, err);
+    if (status != GORGON_OK)
+        return status;
+    const gg_head_loss loss = {.kernels = m->kernels,
+                               .rows = rows,
+                               .n_out = n_out,
+                               .step = r->step,
+                               .targets = batch->targets + pair,
+                               .logits = m->logits,
+                               .want_gradient = batch->gradient != NULL,
+                               .loss = batch->loss ? batch->loss + pair : NULL,
+                               .rank = batch->rank ? batch->rank + pair : NULL,
+                               .maxima = m->maxima};
+    gg_head_loss_run(m->team, &loss);
+    if (!batch->gradient)
+        return GORGON_OK;
+    const gg_operand g = {m->logits, rows, n_out, n_out, false};
+    const gg_operand g_t = {m->logits, rows, n_out, n_out, true};
+    status = gg_gemm(m->team, m->kernels, &g, &output, false, m->dz + pair * d, rows, d,
+                     r->step * d, err);
+    if (status == GORGON_OK && r->gradient)
+        status = gg_gemm(m->team, m->kernels, &g_t, &z, at > 0, r->gradient, n_out, d, d, err);
+    return status;
+}
+
+static gorgon_status run_pairs(const logit_run *r, gorgon_error *err)
+{
+    const size_t most = r->p->m->logit_rows;
     gorgon_status status = GORGON_OK;
-    for (size_t at = 0; at < pairs && status == GORGON_OK; at += m->logit_rows) {
-        size_t rows = pairs - at < m->logit_rows ? pairs - at : m->logit_rows;
-        gg_operand x = {z + at * d, rows, d, d, false};
-        status = gg_gemm(m->team, m->kernels, &x, &transposed, false, m->logits, rows, n_out, n_out,
-                         err);
-        if (status != GORGON_OK)
-            break;
-        gg_head_loss loss = {.kernels = m->kernels, .rows = rows, .n_out = n_out};
-        loss.targets = batch->targets + at;
-        loss.logits = m->logits;
-        loss.want_gradient = batch->gradient != NULL;
-        loss.loss = batch->loss ? batch->loss + at : NULL;
-        loss.rank = batch->rank ? batch->rank + at : NULL;
-        loss.maxima = m->maxima;
-        gg_head_loss_run(m->team, &loss);
-        gg_operand g = {m->logits, rows, n_out, n_out, false};
-        if (batch->gradient)
-            status =
-                gg_gemm(m->team, m->kernels, &g, &output, false, m->dz + at * d, rows, d, d, err);
+    for (size_t at = 0; at < r->n && status == GORGON_OK; at += most)
+        status = run_block(r, at, r->n - at < most ? r->n - at : most, err);
+    return status;
+}
+
+static gorgon_status run_logits(const gg_head_pass *p, gorgon_error *err)
+{
+    const gg_head_trainer *m = p->m;
+    const size_t heads = m->shape.n_heads, rows = p->batch->rows;
+    const logit_run all = {p, 0, 1, rows * heads, m->output, NULL};
+    gorgon_status status = GORGON_OK;
+    if (!m->shape.own_output)
+        return run_pairs(&all, err);
+    for (size_t k = 0; k < heads && status == GORGON_OK; k++) {
+        const size_t at = m->layout.at[gg_head_layout_find(&m->layout, GG_PART_OUTPUT, 0, k)];
+        float *gradient = p->batch->gradient ? p->batch->gradient + at : NULL;
+        const logit_run own = {p, k, heads, rows, p->parameters + at, gradient};
+        status = run_pairs(&own, err);
     }
     return status;
 }
@@ -194,7 +231,7 @@ gorgon_status gg_head_trainer_run(gg_head_trainer *m, const float *parameters,
         .hidden = {batch->input, batch->rows, m->shape.d_model, m->input, false}};
     gorgon_status status = m->recipe->forward(&pass, err);
     if (status == GORGON_OK)
-        status = run_logits(m, batch, err);
+        status = run_logits(&pass, err);
     if (status != GORGON_OK || !batch->gradient)
         return status;
     memset(batch->gradient + m->layout.n_weights, 0,

@@ -1,5 +1,6 @@
 // The recipes, by kind, and where training begins.
 #include <math.h>
+#include <string.h>
 
 #include "core/sampling.h"
 #include "gorgon/trainers.h"
@@ -77,12 +78,15 @@ void gg_head_shape_complete(gg_head_shape *shape)
         complete_layer(shape);
 }
 
-void gg_head_begin(const gg_head_shape *shape, uint64_t seed, float *parameters)
+void gg_head_begin(const gg_head_shape *shape, const float *output, uint64_t seed,
+                   float *parameters)
 {
     gg_head_layout layout;
     gg_head_layout_of(shape, &layout);
     for (size_t i = 0; i < layout.n_parts; i++) {
         const gg_head_part *part = &layout.parts[i];
+        if (part->role == GG_PART_OUTPUT)
+            memcpy(parameters + layout.at[i], output, part->n_out * part->n_in * sizeof *output);
         if ((recipes[shape->kind]->random >> part->role & 1) == 0)
             continue;
         const double scale = 1.0 / sqrt((double)part->n_in);

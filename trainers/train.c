@@ -119,6 +119,7 @@ static uint64_t identity_of(const training *t)
                               shape->n_ffn,
                               shape->window,
                               shape->root_embedding,
+                              shape->own_output,
                               shape->n_draft,
                               real_bits(o->epochs),
                               o->batch,
@@ -159,7 +160,7 @@ static gorgon_status begin_or_resume(training *t, gorgon_error *err)
     gorgon_status status = gg_train_state_create(t->layout.n, identity_of(t), &t->state, err);
     if (status != GORGON_OK)
         return status;
-    gg_head_begin(&t->shape, t->options.seed, t->state.parameters);
+    gg_head_begin(&t->shape, t->maker.output, t->options.seed, t->state.parameters);
     return gg_train_state_load(&t->state, t->state_path, &resumed, err);
 }
 
@@ -197,6 +198,10 @@ static gorgon_status set_up(training *t, gorgon_error *err)
     if (status != GORGON_OK)
         return status;
     t->shape = t->maker.shape;
+    if (t->shape.own_output && t->shape.n_draft == 0)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "training: own_output needs a draft_vocab below the %zu tokens of the model",
+                       t->maker.n_out);
     gg_head_layout_of(&t->shape, &t->layout);
     status = create_buffers(t, err);
     if (status == GORGON_OK)

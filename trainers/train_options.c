@@ -122,7 +122,8 @@ gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_mo
                              .d_model = d_model,
                              .n_draft = wanted->draft_vocab,
                              .rank = wanted->rank,
-                             .root_embedding = wanted->root_embedding};
+                             .root_embedding = wanted->root_embedding,
+                             .own_output = wanted->own_output};
     gorgon_status status = find_kind(wanted->architecture, &shape->kind, err);
     if (status != GORGON_OK)
         return status;
@@ -132,6 +133,8 @@ gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_mo
     plan->options.rank = shape->rank;
     status = check_ranges(&plan->options, d_model, err);
     const char *fault = status == GORGON_OK ? gg_head_shape_fault(shape) : NULL;
+    if (status == GORGON_OK && !fault && shape->own_output && shape->n_draft == 0)
+        fault = "own_output needs a draft_vocab";
     if (fault)
         status = gg_fail(err, GORGON_ERROR_ARGUMENT, "training: %s", fault);
     if (status == GORGON_OK && (!wanted->cache || !wanted->out))

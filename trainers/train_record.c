@@ -47,6 +47,7 @@ static json_t *options_json(const gorgon_train_options *o, const gg_head_shape *
     put_count_if(root, "n_ffn", shape->n_ffn);
     put_count_if(root, "window", shape->window);
     json_object_set_new(root, "root_embedding", json_boolean(o->root_embedding));
+    json_object_set_new(root, "own_output", json_boolean(o->own_output));
     put_count(root, "draft_vocab", shape->n_draft);
     put_real(root, "epochs", o->epochs);
     put_count(root, "batch", o->batch);

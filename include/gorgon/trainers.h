@@ -73,17 +73,18 @@ typedef struct gorgon_train_options {
     size_t n_blocks;          // residual blocks per head, 0 (default): likewise
     size_t rank;              // of markov's part for the token before, 0 (default): likewise
     bool root_embedding;      // default true
-    size_t draft_vocab;       // most frequent ids of the training text, default 4096; 0 = all
-    double epochs;            // default 2
-    size_t batch;             // positions per step, default 512
-    double learning_rate;     // default 1.5e-3, cosine to 0 after warm-up
-    double warmup_share;      // of all steps, default 0.03
-    double weight_decay;      // default 0.01
-    double clip;              // global gradient norm, default 1
-    double head_decay;        // loss weight of head k is head_decay^k, default 0.8
-    bool hard_targets;        // cross-entropy on the token instead of the base's top tokens
-    double held_out;          // share of sequences kept for evaluation, default 0.05
-    const char *weight_type;  // "F16" (default), "F32", "Q8_0"
+    bool own_output;         // medusa, linear: every head trains its own output rows; default false
+    size_t draft_vocab;      // most frequent ids of the training text, default 4096; 0 = all
+    double epochs;           // default 2
+    size_t batch;            // positions per step, default 512
+    double learning_rate;    // default 1.5e-3, cosine to 0 after warm-up
+    double warmup_share;     // of all steps, default 0.03
+    double weight_decay;     // default 0.01
+    double clip;             // global gradient norm, default 1
+    double head_decay;       // loss weight of head k is head_decay^k, default 0.8
+    bool hard_targets;       // cross-entropy on the token instead of the base's top tokens
+    double held_out;         // share of sequences kept for evaluation, default 0.05
+    const char *weight_type; // "F16" (default), "F32", "Q8_0"
     // The run is evaluated ten times; when so many points in a row have not raised the expected
     // accepted length on held-out text, it ends. 0 (default): it runs to its end. Either way
     // the last point's heads are written, unless an earlier point's are better.

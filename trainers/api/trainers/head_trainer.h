@@ -15,7 +15,8 @@ enum { GG_HEAD_TARGETS = 8, GG_HEAD_ABSENT = -1 };
 
 // Where the parts of a set lie in the flat parameter vector; the gradient has the same layout.
 // Each part is whole, and parts that differ in the head alone follow one another: matrices by role,
-// block and head, then vectors likewise. own_output is not trained.
+// block and head, then vectors likewise. An own output
+// needs a draft vocabulary.
 typedef struct gg_head_layout {
     size_t n;         // all parameters
     size_t n_weights; // matrices come first, vectors from here on
@@ -47,7 +48,9 @@ void gg_head_shape_complete(gg_head_shape *shape);
 // Turns zeros[layout.n] into the parameters that training begins with. Most stay zero: every block
 // is then the identity and each head the base's own guess, and the gradient does not vanish. What
 // has a matrix of zeros behind it begins at random, in +-1/sqrt(its width).
-void gg_head_begin(const gg_head_shape *shape, uint64_t seed, float *parameters);
+// Own outputs begin as `output`, the base's rows [n_draft][d].
+void gg_head_begin(const gg_head_shape *shape, const float *output, uint64_t seed,
+                   float *parameters);
 
 // What one head should predict at one position: cross-entropy against the distribution p over ids
 // (indices into the output rows), times weight. n == 0: the pair is skipped.
