@@ -378,6 +378,9 @@ static void observe(gorgon_decoder *d, gg_slot *slot, size_t position, size_t n)
         if (s->request.on_row)
             s->request.on_row(s->request.context, &row);
     }
+    // Heads learned from the model's own text: of a prompt they see the last row alone.
+    for (size_t i = 0; i < n && position + i + 1 < s->n_prompt; i++)
+        d->hidden[i] = NULL;
     gg_observation seen = {position, n, s->tokens + position, d->hidden};
     for (size_t i = 0; i < d->n_proposers; i++)
         d->proposer[i]->ops->observe(d->proposer[i], slot->state[i], &seen);

@@ -29,7 +29,8 @@ typedef struct gg_observation {
     size_t n;                   // rows
     const gorgon_token *tokens; // [n]
     // [n] pointers to [d_model], after the final norm. NULL, or a NULL among them: unknown; then
-    // nothing is drafted right after such a row, and what came before it is not attended to.
+    // nothing is drafted right after such a row, and what came before it is not attended to. Of
+    // prompts the last row alone is known.
     const float *const *hidden;
 } gg_observation;
 
