@@ -148,7 +148,7 @@ class Compare(Case):
     @trains
     def test_killed_and_resumed(self):
         whole = self.compare("whole")
-        names = ["medusa", "linear", "markov", "hydra", "recurrent"]
+        names = ["medusa", "linear", "markov", "hydra", "hydra++", "recurrent", "eagle"]
         self.assertEqual([c["name"] for c in whole["contestants"]], [*names, "untrained"])
         self.check_summary(whole, names)
         self.check_acceptance(whole)

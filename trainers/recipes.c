@@ -48,8 +48,8 @@ size_t gg_head_most_context(const gg_head_shape *s, size_t rows)
     return (rows / GG_HEAD_PIECE + 4) * s->window;
 }
 
-// The widest heads up to 64 of an even number of channels that d_model has, a feed-forward part of
-// twice its width, and a window which most of an answer's sentence fits into.
+// As many attention heads as leave each an even number of channels, at least HEAD where d_model has
+// that many; a feed-forward part of twice the width.
 static void complete_layer(gg_head_shape *s)
 {
     enum { HEAD = 64, WINDOW = 64 };

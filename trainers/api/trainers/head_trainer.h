@@ -36,7 +36,7 @@ size_t gg_head_input(const gg_head_shape *shape);
 // A decoder layer looks back, so positions are taken in pieces of neighbours, whose first rows have
 // context rows before them. The longer a piece, the fewer context rows a batch needs and the fewer
 // texts it sees. Other kinds take positions singly.
-enum { GG_HEAD_PIECE = 16 };
+enum { GG_HEAD_PIECE = 8 };
 size_t gg_head_piece(const gg_head_shape *shape);
 // Floats of a context row: the hidden state, for a layer at every depth also the embedding / rms of
 // the token after it. 0 without a layer.
