@@ -67,18 +67,14 @@ static gorgon_status find(const gg_gguf *file, const char *label, size_t set, si
     return GORGON_OK;
 }
 
-// Copied out of the mapping, where numbers need not be aligned.
-static gorgon_status copy(const gg_tensor *const found[GG_SUCCESSORS_TENSORS], const char *label,
-                          gg_successors *out, gorgon_error *err)
+gorgon_status gg_successors_create(size_t n, gg_successors *out, gorgon_error *err)
 {
-    out->contexts = gg_alloc(out->n, 2 * sizeof *out->contexts);
-    out->next = gg_alloc(out->n, GG_SUCCESSORS * sizeof *out->next);
-    out->log_share = gg_alloc(out->n, GG_SUCCESSORS * sizeof *out->log_share);
+    out->n = n;
+    out->contexts = gg_alloc(n, 2 * sizeof *out->contexts);
+    out->next = gg_alloc(n, GG_SUCCESSORS * sizeof *out->next);
+    out->log_share = gg_alloc(n, GG_SUCCESSORS * sizeof *out->log_share);
     if (!out->contexts || !out->next || !out->log_share)
-        return gg_fail(err, GORGON_ERROR_MEMORY, "%s: successors: out of memory", label);
-    memcpy(out->contexts, found[0]->data, found[0]->bytes);
-    memcpy(out->next, found[1]->data, found[1]->bytes);
-    memcpy(out->log_share, found[2]->data, found[2]->bytes);
+        return gg_fail(err, GORGON_ERROR_MEMORY, "out of memory for %zu successors", n);
     return GORGON_OK;
 }
 
@@ -102,15 +98,20 @@ gorgon_status gg_successors_read(const gg_gguf *file, const char *label, size_t 
         status = find(file, label, set, i, n, &found[i], err);
     if (status != GORGON_OK)
         return status;
-    out->n = (size_t)n;
-    status = copy(found, label, out, err);
-    const size_t bad = status == GORGON_OK ? bad_row(out, n_vocab) : out->n;
+    status = gg_successors_create((size_t)n, out, err);
+    if (status != GORGON_OK)
+        return status;
+    // Copied out of the mapping, where numbers need not be aligned.
+    memcpy(out->contexts, found[0]->data, found[0]->bytes);
+    memcpy(out->next, found[1]->data, found[1]->bytes);
+    memcpy(out->log_share, found[2]->data, found[2]->bytes);
+    const size_t bad = bad_row(out, n_vocab);
     if (bad < out->n)
         return gg_fail(err, GORGON_ERROR_FORMAT,
                        "%s: tensor '%s': row %zu is out of order, or its ids are none of 0 to %zu, "
                        "or its shares no logarithms",
                        label, name, bad, n_vocab - 1);
-    return status;
+    return GORGON_OK;
 }
 
 void gg_successors_clear(gg_successors *s)

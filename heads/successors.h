@@ -10,7 +10,6 @@ enum { GG_SUCCESSORS_TENSORS = 3 };
 // Empty if the file has none for this set; `label` names the file in errors.
 gorgon_status gg_successors_read(const gg_gguf *file, const char *label, size_t set, size_t n_vocab,
                                  gg_successors *out, gorgon_error *err);
-void gg_successors_clear(gg_successors *s); // of what was read
 gorgon_status gg_successors_put(gg_gguf_writer *w, size_t set, size_t n_vocab,
                                 const gg_successors *s, gorgon_error *err);
 

@@ -457,7 +457,7 @@ static gorgon_status write_set(const training *t, const char *record, const char
     gorgon_status status = gg_train_successors(t->cache, t->options.held_out, &successors, err);
     if (status == GORGON_OK)
         status = gg_heads_write(t->options.out, gg_engine_model(t->engine), &set, 1, err);
-    gg_train_successors_clear(&successors);
+    gg_successors_clear(&successors);
     return status;
 }
 

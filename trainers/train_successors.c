@@ -182,11 +182,9 @@ static void keep_record(collector *c, const gg_cache_sequence *s, size_t record)
 static gorgon_status fill(collector *c)
 {
     gg_successors *out = c->out;
-    out->contexts = gg_alloc(out->n, 2 * sizeof *out->contexts);
-    out->next = gg_alloc(out->n, ROW * sizeof *out->next);
-    out->log_share = gg_alloc(out->n, ROW * sizeof *out->log_share);
-    if (!out->contexts || !out->next || !out->log_share)
-        return out_of_memory(c);
+    gorgon_status status = gg_successors_create(out->n, out, c->err);
+    if (status != GORGON_OK)
+        return status;
     for (size_t i = 0; i < out->n; i++) {
         out->contexts[2 * i] = (int32_t)(c->chosen[i].key >> 32) - 1;
         out->contexts[2 * i + 1] = (int32_t)(uint32_t)c->chosen[i].key;
@@ -207,12 +205,4 @@ gorgon_status gg_train_successors(const gg_cache *cache, double held_out, gg_suc
     gg_free(c.counts);
     gg_free(c.chosen);
     return status;
-}
-
-void gg_train_successors_clear(gg_successors *s)
-{
-    gg_free(s->contexts);
-    gg_free(s->next);
-    gg_free(s->log_share);
-    *s = (gg_successors){0};
 }

@@ -7,10 +7,9 @@
 #include "trainers/cache.h"
 
 // Of the sequences that are not held out, each context as it was met last; n is 0 where there are
-// none. Clear with gg_train_successors_clear, also after an error. Errors: those of gg_cache_read,
+// none. Clear with gg_successors_clear, also after an error. Errors: those of gg_cache_read,
 // MEMORY.
 gorgon_status gg_train_successors(const gg_cache *cache, double held_out, gg_successors *out,
                                   gorgon_error *err);
-void gg_train_successors_clear(gg_successors *s);
 
 #endif

@@ -136,6 +136,9 @@ typedef struct gg_successors {
     int32_t *next;       // [n][GG_SUCCESSORS] likeliest first, -1 after the last
     uint16_t *log_share; // [n][GG_SUCCESSORS] f16: nats, of their common probability
 } gg_successors;
+// Zeros. Clear with gg_successors_clear, also after an error (MEMORY).
+gorgon_status gg_successors_create(size_t n, gg_successors *out, gorgon_error *err);
+void gg_successors_clear(gg_successors *s);
 
 typedef struct gg_head_set {
     gg_head_shape shape;
