@@ -51,16 +51,8 @@ static bool write_step(bench *b, size_t step, FILE *file)
 {
     gg_batch *batch = &b->batch;
     gorgon_error err = {0};
-    batch->rows = batch->context_rows = 0;
-    while (batch->rows < batch->most) {
-        const gg_feature_store *store;
-        const uint32_t *records;
-        size_t got;
-        if (gg_train_data_take(b->data, step * batch->most + batch->rows, batch->most - batch->rows,
-                               &store, &records, &got, &err) != GORGON_OK)
-            return fprintf(stderr, "train_steps: %s\n", err.message) < 0;
-        gg_batch_fill(&b->maker, store, records, got, batch->most, batch);
-    }
+    if (gg_batch_take(&b->maker, b->data, step, batch, &err) != GORGON_OK)
+        return fprintf(stderr, "train_steps: %s\n", err.message) < 0;
     bool good =
         put(batch->input, gg_head_input(&b->maker.shape) * sizeof *batch->input, batch->rows, file);
     for (size_t i = 0; i < batch->rows * b->options.n_heads && good; i++) {

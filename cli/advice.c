@@ -164,23 +164,13 @@ json_t *cli_advise(const cli_session *session, const cli_common *common, const c
     return advice;
 }
 
-static double number(const json_t *object, const char *key)
-{
-    return json_number_value(json_object_get(object, key));
-}
-
-static const char *text(const json_t *object, const char *key)
-{
-    return json_string_value(json_object_get(object, key));
-}
-
 static const json_t *find_trial(const json_t *trials, const char *propose)
 {
     size_t i;
     json_t *t;
     json_array_foreach(trials, i, t)
     {
-        if (strcmp(text(t, "propose"), propose) == 0)
+        if (strcmp(cli_json_text(t, "propose"), propose) == 0)
             return t;
     }
     return NULL;
@@ -193,24 +183,25 @@ static void print_table(const json_t *advice)
     printf("  %-24s %9s %9s %12s %9s\n", "proposers", "tokens/s", "speed-up", "tokens/pass",
            "drafting");
     printf("  %-24s %9.1f %9.2f %12.2f %9s\n", "none (plain decoding)",
-           number(advice, "plain_tokens_per_s"), 1.0, 1.0, "-");
-    json_array_foreach(json_object_get(advice, "trials"), i, t) printf(
-        "  %-24s %9.1f %9.2f %12.2f %7.0f %%\n", text(t, "propose"), number(t, "tokens_per_s"),
-        number(t, "speedup"), number(t, "tokens_per_pass"), 100 * number(t, "draft_share"));
+           cli_json_number(advice, "plain_tokens_per_s"), 1.0, 1.0, "-");
+    json_array_foreach(json_object_get(advice, "trials"), i, t)
+        printf("  %-24s %9.1f %9.2f %12.2f %7.0f %%\n", cli_json_text(t, "propose"),
+               cli_json_number(t, "tokens_per_s"), cli_json_number(t, "speedup"),
+               cli_json_number(t, "tokens_per_pass"), 100 * cli_json_number(t, "draft_share"));
 }
 
 // What the heads and the others bring, each by themselves.
 static void print_reasons(const json_t *trials, const json_t *best)
 {
-    const double heads = number(find_trial(trials, "heads"), "speedup");
-    const double others = number(find_trial(trials, CLI_PROPOSE_WITHOUT_HEADS), "speedup");
+    const double heads = cli_json_number(find_trial(trials, "heads"), "speedup");
+    const double others = cli_json_number(find_trial(trials, CLI_PROPOSE_WITHOUT_HEADS), "speedup");
     const double alone = heads > others ? heads : others;
     printf("Why: a pass over the model then yields %.2f tokens instead of 1, and drafting takes "
            "%.0f %% of the time.\n",
-           number(best, "tokens_per_pass"), 100 * number(best, "draft_share"));
+           cli_json_number(best, "tokens_per_pass"), 100 * cli_json_number(best, "draft_share"));
     printf("The heads alone reach %.2f times plain decoding, lookup and recycling alone %.2f",
            heads, others);
-    if (number(best, "speedup") > worth_it * alone)
+    if (cli_json_number(best, "speedup") > worth_it * alone)
         printf("; together they find more.\n");
     else
         printf(".\n");
@@ -219,11 +210,11 @@ static void print_reasons(const json_t *trials, const json_t *best)
 void cli_print_advice(const json_t *advice, const char *model, const char *heads)
 {
     const json_t *trials = json_object_get(advice, "trials");
-    const char *propose = text(advice, "propose");
-    printf("On this model and machine (%.0f questions not trained on, up to %.0f tokens each, "
+    const char *propose = cli_json_text(advice, "propose");
+    printf("On this model and machine (%.0f questions, up to %.0f tokens each, "
            "%.0f threads, level %s;\nmedians of speed-ups; %s):\n",
-           number(advice, "questions"), number(advice, "max_tokens"), number(advice, "threads"),
-           text(advice, "cpu_level"),
+           cli_json_number(advice, "questions"), cli_json_number(advice, "max_tokens"),
+           cli_json_number(advice, "threads"), cli_json_text(advice, "cpu_level"),
            json_is_true(json_object_get(advice, "same_output"))
                ? "every answer the same as plain decoding's"
                : "ANSWERS DIFFER from plain decoding's");
@@ -235,7 +226,7 @@ void cli_print_advice(const json_t *advice, const char *model, const char *heads
     }
     const bool is_default = strcmp(propose, CLI_PROPOSE_WITH_HEADS) == 0;
     printf("Use %s%s: %.2f times as fast as plain decoding.\n", propose,
-           is_default ? ", the default with heads" : "", number(advice, "speedup"));
+           is_default ? ", the default with heads" : "", cli_json_number(advice, "speedup"));
     print_reasons(trials, find_trial(trials, propose));
     if (strcmp(propose, CLI_PROPOSE_WITHOUT_HEADS) == 0)
         printf("  gorgon run %s --chat -p '...'\n", model);

@@ -92,6 +92,12 @@ json_t *cli_ids_to_json(const gorgon_token *ids, size_t n);
 // "messages" of the current line, an array of {role, content}: allocated with malloc, *n of them,
 // texts borrowed from the line. NULL after a message.
 gorgon_message *cli_messages_from_json(const cli_lines *lines, const json_t *line, size_t *n);
+// What lies at a path of keys, each shorter than CLI_JSON_KEY, and indices with dots between
+// ("seeds.0.train"; borrowed), NULL if nothing does; as a number, 0 if it is none; as text, "".
+enum { CLI_JSON_KEY = 64 };
+json_t *cli_json_at(const json_t *root, const char *keys);
+double cli_json_number(const json_t *root, const char *keys);
+const char *cli_json_text(const json_t *root, const char *keys);
 enum { CLI_JSON_FORMAT = JSON_COMPACT | JSON_REAL_PRECISION(9) };
 // Prints one JSON line and frees it. False when stdout cannot be written.
 bool cli_print_json(json_t *object);

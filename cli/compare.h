@@ -86,10 +86,6 @@ json_t *compare_evaluate(compare *c, const char *label, const char *directory, c
                          json_t *made_from);
 
 // --- compare_json.c ---
-// What lies at a path of keys and indices with dots between ("seeds.0.train"; borrowed), NULL if
-// nothing does; as a number, 0 if it is none.
-json_t *compare_at(const json_t *root, const char *keys);
-double compare_number(const json_t *root, const char *keys);
 // A contestant of one seed: what its heads file tells, with the three records, which are taken
 // over. NULL after a message.
 json_t *compare_describe_heads(uint64_t seed, const char *directory, json_t *trained,
@@ -101,7 +97,6 @@ json_t *compare_json(compare *c, json_t *contestants);
 // The page of a comparison's JSON, and nothing but that.
 void compare_page(const json_t *comparison, cli_text *page);
 void compare_put_plots(const json_t *comparison, cli_text *page);
-const char *compare_text(const json_t *object, const char *key); // "" if there is none
 // A contestant's colour, COMPARE_COLOURS for those without heads; a row's list of untrained
 // proposers: 0 none, 1 the first and so on. They are the classes and shapes of its marks.
 enum { COMPARE_COLOURS = 8 };

@@ -67,8 +67,8 @@ static void put_duration(cli_text *page, double seconds)
 // A cell with a mean; the range below it if there are several seeds.
 static void put_figure(cli_text *page, const json_t *spread, int digits)
 {
-    double low = compare_number(spread, "min"), high = compare_number(spread, "max");
-    cli_text_put(page, "<td>%.*f", digits, compare_number(spread, "mean"));
+    double low = cli_json_number(spread, "min"), high = cli_json_number(spread, "max");
+    cli_text_put(page, "<td>%.*f", digits, cli_json_number(spread, "mean"));
     if (high > low)
         cli_text_put(page, "<small>%.*f&#8211;%.*f</small>", digits, low, digits, high);
     cli_text_put(page, "</td>");
@@ -83,27 +83,27 @@ static void put_lead(const json_t *c, cli_text *page)
     {
         trained += json_is_string(json_object_get(one, "architecture"));
     }
-    put_escaped(page, "<h1>Prediction heads for ", compare_text(model, "name"), "</h1>\n<p>");
+    put_escaped(page, "<h1>Prediction heads for ", cli_json_text(model, "name"), "</h1>\n<p>");
     cli_text_put(page, "%zu architecture%s, trained on the same text (", trained,
                  trained == 1 ? "" : "s");
-    put_count(page, compare_number(c, "cache.tokens"));
+    put_count(page, cli_json_number(c, "cache.tokens"));
     cli_text_put(page, " tokens that the model wrote), each for ");
-    if (compare_at(c, "budget.minutes"))
-        cli_text_put(page, "%.4g minutes", compare_number(c, "budget.minutes"));
+    if (cli_json_at(c, "budget.minutes"))
+        cli_text_put(page, "%.4g minutes", cli_json_number(c, "budget.minutes"));
     else
-        cli_text_put(page, "%.4g epochs of it", compare_number(c, "budget.epochs"));
-    if (compare_at(c, "budget.parameters")) {
+        cli_text_put(page, "%.4g epochs of it", cli_json_number(c, "budget.epochs"));
+    if (cli_json_at(c, "budget.parameters")) {
         cli_text_put(page, " and at most ");
-        put_count(page, compare_number(c, "budget.parameters"));
+        put_count(page, cli_json_number(c, "budget.parameters"));
         cli_text_put(page, " parameters");
     }
     cli_text_put(page, ", calibrated, and measured on %.0f answers of ",
-                 compare_number(prompts, "count"));
-    cli_text_put(page, "up to %.0f tokens.", compare_number(prompts, "answer_tokens"));
-    put_escaped(page, " ", compare_text(json_object_get(c, "machine"), "cpu"), "");
-    double threads = compare_number(c, "machine.threads");
+                 cli_json_number(prompts, "count"));
+    cli_text_put(page, "up to %.0f tokens.", cli_json_number(prompts, "answer_tokens"));
+    put_escaped(page, " ", cli_json_text(json_object_get(c, "machine"), "cpu"), "");
+    double threads = cli_json_number(c, "machine.threads");
     cli_text_put(page, ", %.0f thread%s", threads, threads > 1 ? "s" : "");
-    put_escaped(page, ", level ", compare_text(json_object_get(c, "machine"), "level"), ".</p>\n");
+    put_escaped(page, ", level ", cli_json_text(json_object_get(c, "machine"), "level"), ".</p>\n");
     bool same = json_is_true(json_object_get(c, "same_output"));
     cli_text_put(page, "<p%s>Every speculative output %s that of plain decoding.</p>\n",
                  same ? "" : " class=\"bad\"", same ? "was" : "should be, but was NOT always,");
@@ -132,15 +132,15 @@ static void put_keys(const json_t *c, cli_text *page)
     cli_text_put(page, "<div class=\"keys\"><b>Colour</b>\n");
     json_array_foreach(json_object_get(c, "contestants"), i, one)
     {
-        const char *name = compare_text(one, "name");
+        const char *name = cli_json_text(one, "name");
         put_key(page, compare_colour(c, name), 0, name);
     }
     cli_text_put(page, "</div>\n<div class=\"keys\"><b>Shape</b>\n");
     json_array_foreach(json_object_get(c, "summary"), i, row)
     {
-        const char *contestant = compare_text(first, "name");
+        const char *contestant = cli_json_text(first, "name");
         char text[112];
-        if (strcmp(compare_text(row, "name"), contestant) != 0)
+        if (strcmp(cli_json_text(row, "name"), contestant) != 0)
             continue;
         compare_row_name(row, text, sizeof text);
         bool alone = strlen(text) == strlen(contestant);
@@ -168,17 +168,17 @@ static void put_summary_row(const json_t *row, cli_text *page)
     }
     json_array_foreach(json_object_get(row, "trees"), i, tree)
     {
-        if (compare_number(tree, "nodes") == (double)COMPARE_NODES)
+        if (cli_json_number(tree, "nodes") == (double)COMPARE_NODES)
             put_figure(page, json_object_get(tree, "draft_ms"), 2);
     }
     for (i = 0; i < sizeof figures / sizeof figures[0]; i++)
         put_figure(page, json_object_get(row, figures[i]), digits[i]);
     cli_text_put(page, "<td>");
     if (trained)
-        put_count(page, compare_number(row, "parameters.mean"));
+        put_count(page, cli_json_number(row, "parameters.mean"));
     cli_text_put(page, "</td><td>");
     if (trained)
-        put_duration(page, compare_number(row, "train_seconds.mean"));
+        put_duration(page, cli_json_number(row, "train_seconds.mean"));
     bool same = json_is_true(json_object_get(row, "same_output"));
     cli_text_put(page, "</td><td%s>%s</td></tr>\n", same ? "" : " class=\"bad\"",
                  same ? "yes" : "NO");
@@ -233,26 +233,26 @@ static void put_winners(const char *name, const json_t *acceptance, proposer_nam
     json_t *proposer;
     json_array_foreach(acceptance, i, proposer)
     {
-        total += compare_number(proposer, "won");
+        total += cli_json_number(proposer, "won");
     }
     put_escaped(page, "<tr><td>", name, "</td><td class=\"text\"><div class=\"share\">");
     json_array_foreach(acceptance, i, proposer)
     {
-        double won = compare_number(proposer, "won");
+        double won = cli_json_number(proposer, "won");
         if (won > 0)
             cli_text_put(page, "<i style=\"width:%.1f%%;background:var(--s%zu)\"></i>",
                          100 * won / total,
-                         proposer_colour(known, compare_text(proposer, "proposer")));
+                         proposer_colour(known, cli_json_text(proposer, "proposer")));
     }
     cli_text_put(page, "</div></td><td class=\"text\">");
     json_array_foreach(acceptance, i, proposer)
     {
-        const char *text = compare_text(proposer, "proposer");
+        const char *text = cli_json_text(proposer, "proposer");
         cli_text_put(page, "%s<span style=\"color:var(--s%zu)\">&#9632;</span> ", i ? "; " : "",
                      proposer_colour(known, text));
         cli_text_escape(page, text);
-        cli_text_put(page, " %.0f of %.0f, expected %.0f", compare_number(proposer, "won"),
-                     compare_number(proposer, "accepted"), compare_number(proposer, "expected"));
+        cli_text_put(page, " %.0f of %.0f, expected %.0f", cli_json_number(proposer, "won"),
+                     cli_json_number(proposer, "accepted"), cli_json_number(proposer, "expected"));
     }
     cli_text_put(page, "</td></tr>\n");
 }
@@ -266,7 +266,7 @@ static void for_each_mix(const json_t *c, cli_text *page, void *context,
     json_t *contestant, *mix;
     json_array_foreach(json_object_get(c, "contestants"), i, contestant)
     {
-        json_array_foreach(compare_at(contestant, "seeds.0.mixes"), k, mix)
+        json_array_foreach(cli_json_at(contestant, "seeds.0.mixes"), k, mix)
         {
             char name[112];
             json_t *row = json_pack("{s:O?,s:O?,s:O?}", "name", json_object_get(contestant, "name"),
@@ -304,19 +304,19 @@ static void put_mix_tasks(const char *name, const json_t *mix, cli_text *page, v
     const char *task;
     size_t i;
     json_t *counts, *tree;
-    const json_t *rates = compare_at(mix, "auto.tasks");
+    const json_t *rates = cli_json_at(mix, "auto.tasks");
     (void)context;
     put_escaped(page, "<tr><td>", name, "</td>");
     json_array_foreach(json_object_get(mix, "trees"), i, tree)
     {
-        if (compare_number(tree, "nodes") != (double)COMPARE_NODES)
+        if (cli_json_number(tree, "nodes") != (double)COMPARE_NODES)
             continue;
         json_object_foreach(json_object_get(tree, "tasks"), task, counts)
         {
             cli_text_put(
                 page, "<td>%.2f<small>%.2f x</small></td>",
-                compare_number(counts, "tokens_per_pass"),
-                compare_number(json_object_get(rates, task), "speculative.median_speedup"));
+                cli_json_number(counts, "tokens_per_pass"),
+                cli_json_number(json_object_get(rates, task), "speculative.median_speedup"));
         }
     }
     cli_text_put(page, "</tr>\n");
@@ -331,7 +331,7 @@ static void put_tasks(const json_t *c, cli_text *page)
                  "the median speed-up of the planner's own trees. First seed.</p>\n"
                  "<div class=\"wide\"><table>\n<thead><tr><th>proposers</th>",
                  COMPARE_NODES);
-    json_object_foreach(compare_at(c, "contestants.0.seeds.0.mixes.0.auto.tasks"), task, rates)
+    json_object_foreach(cli_json_at(c, "contestants.0.seeds.0.mixes.0.auto.tasks"), task, rates)
     {
         put_escaped(page, "<th>", task, "</th>");
     }
@@ -346,25 +346,25 @@ static void put_heads_row(const char *name, const json_t *heads, cli_text *page)
     json_t *head;
     put_escaped(page, "<tr><td>", name, "</td>");
     cli_text_put(page, "<td>%.0f</td><td>%.0f</td><td>%.0f</td><td>%.0f</td><td>",
-                 compare_number(heads, "seed"), compare_number(heads, "n_heads"),
-                 compare_number(heads, "n_blocks"), compare_number(heads, "draft_vocab"));
-    put_count(page, compare_number(heads, "parameters"));
+                 cli_json_number(heads, "seed"), cli_json_number(heads, "n_heads"),
+                 cli_json_number(heads, "n_blocks"), cli_json_number(heads, "draft_vocab"));
+    put_count(page, cli_json_number(heads, "parameters"));
     cli_text_put(page, "</td><td>%.2f MB</td><td>%.3g</td><td>%.0f</td><td>",
-                 compare_number(heads, "file_bytes") / 1e6, compare_number(heads, "train.epochs"),
-                 compare_number(heads, "training.steps"));
-    put_count(page, compare_number(heads, "training.steps") *
-                        compare_number(heads, "training.options.batch"));
+                 cli_json_number(heads, "file_bytes") / 1e6, cli_json_number(heads, "train.epochs"),
+                 cli_json_number(heads, "training.steps"));
+    put_count(page, cli_json_number(heads, "training.steps") *
+                        cli_json_number(heads, "training.options.batch"));
     cli_text_put(page, "</td><td>");
-    put_duration(page, compare_number(heads, "train.seconds"));
+    put_duration(page, cli_json_number(heads, "train.seconds"));
     cli_text_put(page, "</td><td>");
-    put_duration(page, compare_number(heads, "calibrate.seconds"));
+    put_duration(page, cli_json_number(heads, "calibrate.seconds"));
     cli_text_put(page, "</td><td class=\"text\">");
-    json_array_foreach(compare_at(heads, "accuracy.heads"), k, head)
+    json_array_foreach(cli_json_at(heads, "accuracy.heads"), k, head)
     {
-        cli_text_put(page, "%s%.1f/%.1f", k ? ", " : "", 100 * compare_number(head, "top.0"),
-                     100 * compare_number(head, "top.9"));
+        cli_text_put(page, "%s%.1f/%.1f", k ? ", " : "", 100 * cli_json_number(head, "top.0"),
+                     100 * cli_json_number(head, "top.9"));
     }
-    put_escaped(page, "</td><td class=\"text\">", compare_text(heads, "commit"), "</td></tr>\n");
+    put_escaped(page, "</td><td class=\"text\">", cli_json_text(heads, "commit"), "</td></tr>\n");
 }
 
 static void put_training(const json_t *c, cli_text *page)
@@ -383,7 +383,7 @@ static void put_training(const json_t *c, cli_text *page)
             continue;
         json_array_foreach(json_object_get(contestant, "seeds"), k, heads)
         {
-            put_heads_row(compare_text(contestant, "name"), heads, page);
+            put_heads_row(cli_json_text(contestant, "name"), heads, page);
         }
     }
     cli_text_put(page, "</tbody></table></div>\n");
@@ -392,21 +392,21 @@ static void put_training(const json_t *c, cli_text *page)
 static void put_origin(const json_t *c, cli_text *page)
 {
     const json_t *model = json_object_get(c, "model"), *cache = json_object_get(c, "cache");
-    put_escaped(page, "<h2>How this was made</h2>\n<pre>", compare_text(c, "command"), "</pre>\n");
-    put_escaped(page, "<p class=\"dim\">Model ", compare_text(model, "file"), ", ");
-    put_escaped(page, "", compare_text(model, "matrix_type"), ", ");
-    put_count(page, compare_number(model, "parameters"));
-    put_escaped(page, " parameters, tensors ", compare_text(model, "tensors"), "");
-    put_escaped(page, ", vocabulary ", compare_text(model, "vocabulary"), ". ");
-    put_escaped(page, "Feature cache ", compare_text(cache, "directory"), ": ");
-    put_escaped(page, "seed ", compare_text(cache, "seed"), "");
-    put_escaped(page, ", options ", compare_text(cache, "options_hash"), "");
-    cli_text_put(page, ", %.0f sequences, %.0f tokens. ", compare_number(cache, "sequences"),
-                 compare_number(cache, "tokens"));
-    put_escaped(page, "Prompts: ", compare_text(json_object_get(c, "prompts"), "file"),
+    put_escaped(page, "<h2>How this was made</h2>\n<pre>", cli_json_text(c, "command"), "</pre>\n");
+    put_escaped(page, "<p class=\"dim\">Model ", cli_json_text(model, "file"), ", ");
+    put_escaped(page, "", cli_json_text(model, "matrix_type"), ", ");
+    put_count(page, cli_json_number(model, "parameters"));
+    put_escaped(page, " parameters, tensors ", cli_json_text(model, "tensors"), "");
+    put_escaped(page, ", vocabulary ", cli_json_text(model, "vocabulary"), ". ");
+    put_escaped(page, "Feature cache ", cli_json_text(cache, "directory"), ": ");
+    put_escaped(page, "seed ", cli_json_text(cache, "seed"), "");
+    put_escaped(page, ", options ", cli_json_text(cache, "options_hash"), "");
+    cli_text_put(page, ", %.0f sequences, %.0f tokens. ", cli_json_number(cache, "sequences"),
+                 cli_json_number(cache, "tokens"));
+    put_escaped(page, "Prompts: ", cli_json_text(json_object_get(c, "prompts"), "file"),
                 ", greedy unless they say otherwise. ");
-    put_escaped(page, "gorgon ", compare_text(c, "gorgon"), "");
-    put_escaped(page, ", commit ", compare_text(c, "commit"), "");
+    put_escaped(page, "gorgon ", cli_json_text(c, "gorgon"), "");
+    put_escaped(page, ", commit ", cli_json_text(c, "commit"), "");
     cli_text_put(page, ". All figures, and those of every seed, task, depth and rank, are in "
                        "compare.json beside this page.</p>\n");
 }
@@ -417,7 +417,7 @@ void compare_page(const json_t *comparison, cli_text *page)
                  "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\n"
                  "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"/>\n");
     put_escaped(page, "<title>gorgon compare: ",
-                compare_text(json_object_get(comparison, "model"), "name"), "</title>\n");
+                cli_json_text(json_object_get(comparison, "model"), "name"), "</title>\n");
     cli_text_put(page, "<style>\n%s</style></head>\n<body><main>\n", style);
     put_lead(comparison, page);
     put_keys(comparison, page);

@@ -5,29 +5,6 @@
 
 #include "compare.h"
 
-json_t *compare_at(const json_t *root, const char *keys)
-{
-    json_t *at = NULL;
-    while (*keys) {
-        char key[COMPARE_NAME];
-        size_t n = strcspn(keys, ".");
-        if (n >= sizeof key)
-            return NULL;
-        memcpy(key, keys, n);
-        key[n] = '\0';
-        at = json_is_array(root) ? json_array_get(root, strtoul(key, NULL, 10))
-                                 : json_object_get(root, key);
-        root = at;
-        keys += n + (keys[n] == '.');
-    }
-    return at;
-}
-
-double compare_number(const json_t *root, const char *keys)
-{
-    return json_number_value(compare_at(root, keys));
-}
-
 // Names from outside: as far as they are UTF-8.
 static json_t *text_json(const char *text)
 {
@@ -84,7 +61,7 @@ static json_t *spread(const json_t *seeds, int mix, const char *keys)
         char prefix[32];
         const json_t *from = json_array_get(seeds, i);
         snprintf(prefix, sizeof prefix, "mixes.%d", mix);
-        double x = compare_number(mix < 0 ? from : compare_at(from, prefix), keys);
+        double x = cli_json_number(mix < 0 ? from : cli_json_at(from, prefix), keys);
         sum += x;
         low = i == 0 || x < low ? x : low;
         high = i == 0 || x > high ? x : high;
@@ -110,7 +87,7 @@ static bool same_output(const json_t *mix)
 {
     size_t i;
     json_t *tree;
-    bool same = json_is_true(compare_at(mix, "auto.same_output"));
+    bool same = json_is_true(cli_json_at(mix, "auto.same_output"));
     json_array_foreach(json_object_get(mix, "trees"), i, tree)
     {
         same = same && json_is_true(json_object_get(tree, "same_output"));
@@ -126,7 +103,7 @@ static json_t *summary_row(const json_t *contestant, int mix, bool *all_same)
     bool same = true;
     snprintf(prefix, sizeof prefix, "mixes.%d", mix);
     for (size_t i = 0; i < json_array_size(seeds); i++) {
-        const json_t *one = compare_at(json_array_get(seeds, i), prefix);
+        const json_t *one = cli_json_at(json_array_get(seeds, i), prefix);
         propose = json_object_get(one, "propose");
         same = same && same_output(one);
     }
@@ -156,7 +133,7 @@ static json_t *summary(const json_t *contestants, bool *all_same)
     json_t *contestant, *out = json_array();
     json_array_foreach(contestants, i, contestant)
     {
-        size_t n = json_array_size(compare_at(contestant, "seeds.0.mixes"));
+        size_t n = json_array_size(cli_json_at(contestant, "seeds.0.mixes"));
         for (size_t mix = 0; mix < n; mix++)
             json_array_append_new(out, summary_row(contestant, (int)mix, all_same));
     }

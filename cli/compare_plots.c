@@ -54,10 +54,10 @@ static void add_spread(figure *f, const char *name, size_t colour, size_t shape,
                        double x, const json_t *spread)
 {
     size_t before = f->n;
-    add(f, name, colour, shape, joined, x, compare_number(spread, "mean"));
+    add(f, name, colour, shape, joined, x, cli_json_number(spread, "mean"));
     if (f->n > before) {
-        f->marks[f->n - 1].low = compare_number(spread, "min");
-        f->marks[f->n - 1].high = compare_number(spread, "max");
+        f->marks[f->n - 1].low = cli_json_number(spread, "min");
+        f->marks[f->n - 1].high = cli_json_number(spread, "max");
     }
 }
 
@@ -151,19 +151,13 @@ static void draw(figure *f, cli_text *page)
     f->n = f->capacity = 0;
 }
 
-const char *compare_text(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
 size_t compare_colour(const json_t *comparison, const char *name)
 {
     size_t i;
     json_t *c;
     json_array_foreach(json_object_get(comparison, "contestants"), i, c)
     {
-        if (strcmp(compare_text(c, "name"), name) == 0)
+        if (strcmp(cli_json_text(c, "name"), name) == 0)
             return json_is_string(json_object_get(c, "architecture")) ? i % COMPARE_COLOURS
                                                                       : COMPARE_COLOURS;
     }
@@ -172,14 +166,14 @@ size_t compare_colour(const json_t *comparison, const char *name)
 
 size_t compare_list(const json_t *comparison, const json_t *row)
 {
-    const char *name = compare_text(row, "name");
+    const char *name = cli_json_text(row, "name");
     size_t i, list = json_is_string(json_object_get(row, "architecture")) ? 0 : 1;
     json_t *other;
     json_array_foreach(json_object_get(comparison, "summary"), i, other)
     {
         if (other == row)
             break;
-        list += strcmp(compare_text(other, "name"), name) == 0;
+        list += strcmp(cli_json_text(other, "name"), name) == 0;
     }
     return list;
 }
@@ -192,10 +186,10 @@ static void append(char *name, size_t size, const char *text)
 
 void compare_row_name(const json_t *row, char *name, size_t size)
 {
-    const char *propose = compare_text(row, "propose");
+    const char *propose = cli_json_text(row, "propose");
     name[0] = '\0';
     if (json_is_string(json_object_get(row, "architecture"))) {
-        append(name, size, compare_text(row, "name"));
+        append(name, size, cli_json_text(row, "name"));
         propose += strcspn(propose, ","); // past "heads"
     }
     for (size_t n; *propose; propose += n) {
@@ -234,13 +228,13 @@ static void put_trade_offs(const json_t *comparison, cli_text *page)
     json_array_foreach(json_object_get(comparison, "summary"), i, row)
     {
         char name[112];
-        size_t colour = compare_colour(comparison, compare_text(row, "name"));
+        size_t colour = compare_colour(comparison, cli_json_text(row, "name"));
         size_t shape = compare_list(comparison, row);
         const json_t *tree = json_array_get(json_object_get(row, "trees"), shown_tree());
         compare_row_name(row, name, sizeof name);
-        add_spread(&tokens, name, colour, shape, false, compare_number(tree, "draft_ms.mean"),
+        add_spread(&tokens, name, colour, shape, false, cli_json_number(tree, "draft_ms.mean"),
                    json_object_get(tree, "tokens_per_pass"));
-        add_spread(&speed, name, colour, shape, false, compare_number(row, "parameters.mean"),
+        add_spread(&speed, name, colour, shape, false, cli_json_number(row, "parameters.mean"),
                    json_object_get(row, "median_speedup"));
     }
     draw(&tokens, page);
@@ -260,10 +254,10 @@ static void put_by_size(const json_t *comparison, cli_text *page, figure f, cons
     for (i = 0; i < rows; i++) {
         const json_t *summary = json_object_get(comparison, "summary");
         const json_t *row = json_array_get(summary, i), *next = json_array_get(summary, i + 1);
-        const char *contestant = compare_text(row, "name");
+        const char *contestant = cli_json_text(row, "name");
         bool trained = json_is_string(json_object_get(row, "architecture"));
-        bool last = strcmp(contestant, compare_text(next, "name")) != 0;
-        if (alone ? trained && strcmp(compare_text(row, "propose"), "heads") != 0 : !last)
+        bool last = strcmp(contestant, cli_json_text(next, "name")) != 0;
+        if (alone ? trained && strcmp(cli_json_text(row, "propose"), "heads") != 0 : !last)
             continue;
         char name[112];
         compare_row_name(row, name, sizeof name);
@@ -299,9 +293,9 @@ static const json_t *next_heads(const json_t *comparison, size_t *i, const char 
     const json_t *all = json_object_get(comparison, "contestants");
     while (*i < json_array_size(all)) {
         const json_t *c = json_array_get(all, (*i)++);
-        *name = compare_text(c, "name");
+        *name = cli_json_text(c, "name");
         if (json_is_string(json_object_get(c, "architecture")))
-            return compare_at(c, "seeds.0");
+            return cli_json_at(c, "seeds.0");
     }
     return NULL;
 }
@@ -309,7 +303,7 @@ static const json_t *next_heads(const json_t *comparison, size_t *i, const char 
 // Heads alone in the largest trees.
 static json_t *largest_tree(const json_t *heads)
 {
-    return json_array_get(compare_at(heads, "mixes.0.trees"), COMPARE_SIZES - 1);
+    return json_array_get(cli_json_at(heads, "mixes.0.trees"), COMPARE_SIZES - 1);
 }
 
 static void add_accuracy(const json_t *heads, const char *name, size_t colour, figure *by_depth,
@@ -317,11 +311,11 @@ static void add_accuracy(const json_t *heads, const char *name, size_t colour, f
 {
     size_t k, rank;
     json_t *head, *share;
-    json_array_foreach(compare_at(heads, "accuracy.heads"), k, head)
+    json_array_foreach(cli_json_at(heads, "accuracy.heads"), k, head)
     {
-        add(by_depth, name, colour, 0, k > 0, (double)(k + 1), compare_number(head, "top.0"));
+        add(by_depth, name, colour, 0, k > 0, (double)(k + 1), cli_json_number(head, "top.0"));
     }
-    json_array_foreach(compare_at(heads, "accuracy.heads.0.top"), rank, share)
+    json_array_foreach(cli_json_at(heads, "accuracy.heads.0.top"), rank, share)
     {
         add(by_rank, name, colour, 0, rank > 0, (double)(rank + 1), json_number_value(share));
     }
@@ -331,15 +325,15 @@ static void add_accuracy(const json_t *heads, const char *name, size_t colour, f
 static void add_acceptance(const json_t *heads, const char *name, size_t colour, figure *f)
 {
     const json_t *tree = largest_tree(heads);
-    double parents = compare_number(tree, "passes");
+    double parents = cli_json_number(tree, "passes");
     size_t i;
     json_t *depth;
-    json_array_foreach(compare_at(tree, "acceptance.0.depths"), i, depth)
+    json_array_foreach(cli_json_at(tree, "acceptance.0.depths"), i, depth)
     {
-        double accepted = compare_number(depth, "accepted");
+        double accepted = cli_json_number(depth, "accepted");
         if (parents < FEW_EDGES)
             break;
-        add(f, name, colour, 0, i > 0, compare_number(depth, "depth"), accepted / parents);
+        add(f, name, colour, 0, i > 0, cli_json_number(depth, "depth"), accepted / parents);
         parents = accepted;
     }
 }
@@ -349,26 +343,26 @@ static void add_reliability(const json_t *heads, const char *name, size_t colour
     bool joined = false;
     size_t i;
     json_t *bucket;
-    json_array_foreach(compare_at(largest_tree(heads), "acceptance.0.reliability"), i, bucket)
+    json_array_foreach(cli_json_at(largest_tree(heads), "acceptance.0.reliability"), i, bucket)
     {
-        double n = compare_number(bucket, "suggested");
+        double n = cli_json_number(bucket, "suggested");
         if (n < FEW_EDGES)
             continue;
-        add(f, name, colour, 0, joined, compare_number(bucket, "predicted") / n,
-            compare_number(bucket, "came_true") / n);
+        add(f, name, colour, 0, joined, cli_json_number(bucket, "predicted") / n,
+            cli_json_number(bucket, "came_true") / n);
         joined = true;
     }
 }
 
 static void add_curve(const json_t *heads, const char *name, size_t colour, figure *f)
 {
-    double batch = compare_number(heads, "training.options.batch");
+    double batch = cli_json_number(heads, "training.options.batch");
     size_t i;
     json_t *point;
-    json_array_foreach(compare_at(heads, "training.loss_curve"), i, point)
+    json_array_foreach(cli_json_at(heads, "training.loss_curve"), i, point)
     {
-        add(f, name, colour, 0, i > 0, batch * compare_number(point, "step"),
-            compare_number(point, "held_out_loss"));
+        add(f, name, colour, 0, i > 0, batch * cli_json_number(point, "step"),
+            cli_json_number(point, "held_out_loss"));
     }
 }
 
@@ -453,7 +447,7 @@ static void put_tasks(const json_t *comparison, cli_text *page)
     i = 0;
     for (const json_t *heads; (heads = next_heads(comparison, &i, &name)) != NULL; index++) {
         n = 0;
-        json_object_foreach(compare_at(heads, at), key, value)
+        json_object_foreach(cli_json_at(heads, at), key, value)
         {
             if (n == MOST_TASKS)
                 break;
@@ -461,7 +455,7 @@ static void put_tasks(const json_t *comparison, cli_text *page)
             ticks[n] = (double)n;
             double middle = ((double)index - 0.5 * (double)(group - 1)) * f.bar_width;
             add(&f, name, compare_colour(comparison, name), 0, false, ticks[n++] + middle,
-                compare_number(value, "tokens_per_pass"));
+                cli_json_number(value, "tokens_per_pass"));
         }
     }
     f.x = (plot_axis){"", -0.5, (double)n - 0.5, false, ticks, labels, n};

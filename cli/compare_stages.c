@@ -85,7 +85,7 @@ static bool begin_stage(stage *s, const char *path, json_t *made_from, const cha
     json_decref(made_from);
     if (!s->record)
         return cli_complain("out of memory");
-    s->before = compare_number(s->record, "seconds");
+    s->before = cli_json_number(s->record, "seconds");
     s->began = cli_seconds();
     if (*done || save_stage(s, false))
         return true;
@@ -280,7 +280,7 @@ json_t *compare_calibrate(compare *c, const compare_architecture *a, uint64_t se
         return NULL;
     json_t *made_from =
         json_pack("{s:O?,s:f,s:I}", "train", json_object_get(trained, "made_from"), "epochs",
-                  compare_number(trained, "epochs"), "positions", (json_int_t)c->positions);
+                  cli_json_number(trained, "epochs"), "positions", (json_int_t)c->positions);
     if (!begin_stage(&s, path, made_from, "calibrate", a, seed, &done))
         return NULL;
     if (done)

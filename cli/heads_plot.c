@@ -13,11 +13,6 @@ typedef struct curve {
     double least, most; // of both losses
 } curve;
 
-static double number(const json_t *object, const char *key)
-{
-    return json_number_value(json_object_get(object, key));
-}
-
 static void read_curve(const json_t *points, curve *c)
 {
     size_t i;
@@ -27,10 +22,10 @@ static void read_curve(const json_t *points, curve *c)
     {
         if (c->n == MOST_POINTS)
             return;
-        c->step[c->n] = number(point, "step");
-        c->trained[c->n] = number(point, "loss");
-        c->held_out[c->n] = number(point, "held_out_loss");
-        c->accepted[c->n] = number(point, "accepted_length");
+        c->step[c->n] = cli_json_number(point, "step");
+        c->trained[c->n] = cli_json_number(point, "loss");
+        c->held_out[c->n] = cli_json_number(point, "held_out_loss");
+        c->accepted[c->n] = cli_json_number(point, "accepted_length");
         c->least = fmin(c->least, fmin(c->trained[c->n], c->held_out[c->n]));
         c->most = fmax(c->most, fmax(c->trained[c->n], c->held_out[c->n]));
         c->n++;

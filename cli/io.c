@@ -177,6 +177,35 @@ gorgon_message *cli_messages_from_json(const cli_lines *lines, const json_t *lin
     return messages;
 }
 
+json_t *cli_json_at(const json_t *root, const char *keys)
+{
+    json_t *at = NULL;
+    while (*keys) {
+        char key[CLI_JSON_KEY];
+        size_t n = strcspn(keys, ".");
+        if (n >= sizeof key)
+            return NULL;
+        memcpy(key, keys, n);
+        key[n] = '\0';
+        at = json_is_array(root) ? json_array_get(root, strtoul(key, NULL, 10))
+                                 : json_object_get(root, key);
+        root = at;
+        keys += n + (keys[n] == '.');
+    }
+    return at;
+}
+
+double cli_json_number(const json_t *root, const char *keys)
+{
+    return json_number_value(cli_json_at(root, keys));
+}
+
+const char *cli_json_text(const json_t *root, const char *keys)
+{
+    const char *text = json_string_value(cli_json_at(root, keys));
+    return text ? text : "";
+}
+
 bool cli_print_json(json_t *object)
 {
     bool good = json_dumpf(object, stdout, CLI_JSON_FORMAT) == 0 && putchar('\n') != EOF;

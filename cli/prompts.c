@@ -130,7 +130,9 @@ static cli_prompt *add_item(const cli_lines *lines, cli_prompts *out)
 bool cli_prompts_add(const cli_lines *lines, const gorgon_model *model, const cli_common *common,
                      bool chat, json_t *line, cli_prompts *out)
 {
-    cli_prompt *item = line ? add_item(lines, out) : NULL;
+    if (!line)
+        return cli_line_error(lines, "out of memory");
+    cli_prompt *item = add_item(lines, out);
     if (!item) {
         json_decref(line);
         return false;

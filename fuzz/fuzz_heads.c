@@ -1,11 +1,13 @@
 // Fuzz target: whatever the bytes, opening a heads file and reading all that it offers must stay
 // inside them, and what opens must be as valid as the header promises.
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/kernels.h"
 #include "core/limits.h"
 #include "heads/head_set.h"
 #include "tree/calibration.h"
@@ -38,6 +40,22 @@ static void resolve_calibration(const gg_head_set *s)
         require(w[i] > -1e7f && w[i] < 1e7f);
 }
 
+// Contexts ascend; ids are the base's; shares are logarithms.
+static void walk_successors(const gg_successors *s, size_t n_vocab)
+{
+    require(s->n <= GG_HEADS_MAX_CONTEXTS);
+    for (size_t i = 0; i < s->n; i++) {
+        const int32_t *c = s->contexts + 2 * i;
+        require(c[0] >= -1 && c[0] < (int64_t)n_vocab && c[1] >= 0 && c[1] < (int64_t)n_vocab);
+        require(i == 0 || c[0] > c[-2] || (c[0] == c[-2] && c[1] > c[-1]));
+    }
+    for (size_t i = 0; i < s->n * GG_SUCCESSORS; i++) {
+        const float share = gg_f16_to_f32(s->log_share[i]);
+        require(s->next[i] >= -1 && s->next[i] < (int64_t)n_vocab);
+        require(share <= 0.0f && share >= -HUGE_VALF);
+    }
+}
+
 static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
 {
     const gg_head_shape *shape = &s->shape;
@@ -56,6 +74,7 @@ static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
     for (size_t i = 0; i < shape->n_draft; i++)
         require(s->draft_ids[i] < n_vocab && (i == 0 || s->draft_ids[i] > s->draft_ids[i - 1]));
     resolve_calibration(s);
+    walk_successors(&s->successors, n_vocab);
     return sum;
 }
 

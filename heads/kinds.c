@@ -110,12 +110,17 @@ size_t gg_head_parts(const gg_head_shape *s, size_t n_vocab, gg_head_part parts[
     return n;
 }
 
+size_t gg_head_part_find(const gg_head_part *parts, size_t n, gg_head_role role, size_t head,
+                         size_t block)
+{
+    size_t i = 0;
+    while (i < n && (parts[i].role != role || parts[i].head != head || parts[i].block != block))
+        i++;
+    return i;
+}
+
 const void *gg_head_data(const gg_head_set *set, gg_head_role role, size_t head, size_t block)
 {
-    for (size_t i = 0; i < set->n_parts; i++) {
-        const gg_head_part *p = &set->parts[i];
-        if (p->role == role && p->head == head && p->block == block)
-            return set->data[i];
-    }
-    return NULL;
+    const size_t i = gg_head_part_find(set->parts, set->n_parts, role, head, block);
+    return i < set->n_parts ? set->data[i] : NULL;
 }

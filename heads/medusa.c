@@ -6,6 +6,7 @@
 
 #include "core/alloc.h"
 #include "core/error.h"
+#include "head_context.h"
 #include "head_net.h"
 #include "ranking.h"
 #include "registry.h"
@@ -19,8 +20,7 @@ typedef struct medusa {
 } medusa;
 
 typedef struct state {
-    bool observed;
-    float *hidden;     // [d_model] of the last committed row
+    gg_head_context context;
     gg_ranking *heads; // [n_heads] of the current step
 } state;
 
@@ -69,9 +69,10 @@ static void begin_step(const gg_proposer *p, const gg_draft *drafts, size_t n_dr
         const state *s = drafts[i].state;
         for (size_t k = 0; k < m->net.set->shape.n_heads; k++)
             s->heads[k].n = 0;
-        if (!s->observed || (size_t)drafts[i].root >= n_vocab)
+        const float *hidden = gg_head_context_last(&s->context);
+        if (!hidden || (size_t)drafts[i].root >= n_vocab)
             continue;
-        gg_head_net_load(&m->net, n, s->hidden, drafts[i].root);
+        gg_head_net_load(&m->net, n, hidden, drafts[i].root);
         m->batch[n++] = &drafts[i];
         if (n == m->net.max_rows) {
             run_batch(m, n);
@@ -102,7 +103,7 @@ static void state_free(const gg_proposer *p, void *opaque)
     (void)p;
     if (!s)
         return;
-    gg_free(s->hidden);
+    gg_head_context_clear(&s->context);
     gg_free(s->heads);
     gg_free(s);
 }
@@ -110,27 +111,28 @@ static void state_free(const gg_proposer *p, void *opaque)
 static gorgon_status state_create(const gg_proposer *p, size_t context, void **out,
                                   gorgon_error *err)
 {
-    const gg_head_set *set = ((const medusa *)p->self)->net.set;
+    const gg_head_shape *shape = &((const medusa *)p->self)->net.set->shape;
     (void)context;
     *out = NULL;
     state *s = gg_alloc(1, sizeof *s);
-    if (s) {
-        s->hidden = gg_alloc(set->shape.d_model, sizeof *s->hidden);
-        s->heads = gg_alloc(set->shape.n_heads, sizeof *s->heads);
-    }
-    if (!s || !s->hidden || !s->heads) {
+    if (s)
+        s->heads = gg_alloc(shape->n_heads, sizeof *s->heads);
+    gorgon_status status =
+        s && s->heads
+            ? gg_head_context_create(p->engine, shape, 0, &s->context, err)
+            : gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory for a sequence");
+    if (status == GORGON_OK)
+        *out = s;
+    else
         state_free(p, s);
-        return gg_fail(err, GORGON_ERROR_MEMORY, "proposer heads: out of memory for a sequence");
-    }
-    *out = s;
-    return GORGON_OK;
+    return status;
 }
 
 static void state_reset(const gg_proposer *p, void *opaque)
 {
     const medusa *m = p->self;
     state *s = opaque;
-    s->observed = false;
+    gg_head_context_reset(&s->context);
     for (size_t k = 0; k < m->net.set->shape.n_heads; k++)
         s->heads[k].n = 0;
 }
@@ -140,20 +142,15 @@ static void state_copy(const gg_proposer *p, void *to, const void *from)
     const gg_head_set *set = ((const medusa *)p->self)->net.set;
     state *t = to;
     const state *f = from;
-    t->observed = f->observed;
-    memcpy(t->hidden, f->hidden, set->shape.d_model * sizeof *t->hidden);
+    gg_head_context_copy(&t->context, &f->context);
     memcpy(t->heads, f->heads, set->shape.n_heads * sizeof *t->heads);
 }
 
 static void observe(const gg_proposer *p, void *opaque, const gg_observation *seen)
 {
-    const gg_head_set *set = ((const medusa *)p->self)->net.set;
     state *s = opaque;
-    if (seen->n == 0)
-        return;
-    s->observed = seen->hidden != NULL && seen->hidden[seen->n - 1] != NULL;
-    if (s->observed)
-        memcpy(s->hidden, seen->hidden[seen->n - 1], set->shape.d_model * sizeof *s->hidden);
+    (void)p;
+    gg_head_context_observe(&s->context, seen);
 }
 
 static void medusa_free(gg_proposer *p)

@@ -27,12 +27,8 @@ void gg_packer_clear(gg_packer *p)
 
 gg_stored gg_stored_part(const gg_head_set *set, gg_head_role role, size_t head, size_t block)
 {
-    for (size_t i = 0; i < set->n_parts; i++) {
-        const gg_head_part *p = &set->parts[i];
-        if (p->role == role && p->head == head && p->block == block)
-            return (gg_stored){set->data[i], p->n_in};
-    }
-    return (gg_stored){NULL, 0};
+    const size_t i = gg_head_part_find(set->parts, set->n_parts, role, head, block);
+    return i < set->n_parts ? (gg_stored){set->data[i], set->parts[i].n_in} : (gg_stored){NULL, 0};
 }
 
 gorgon_status gg_packer_values(gg_packer *p, const uint8_t *row, size_t n, float *values)

@@ -133,7 +133,7 @@ static void free_problem(problem *p)
 static const double *part(const problem *p, const double *w, gg_head_role role, size_t block,
                           size_t head)
 {
-    return w + p->layout.at[gg_head_layout_find(&p->layout, role, block, head)];
+    return w + p->layout.at[gg_head_layout_find(&p->layout, role, head, block)];
 }
 
 // y += w x

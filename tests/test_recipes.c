@@ -218,7 +218,7 @@ Test(recipes, layout)
                 cr_assert_eq(seen[l->at[i] + j]++, 0);
             // The decoder layer belongs to head 0 alone.
             if (part->role < GG_PART_ATTN_Q && part->head + 1 < gg_head_cells(&p.shape))
-                cr_assert_eq(l->at[gg_head_layout_find(l, part->role, part->block, part->head + 1)],
+                cr_assert_eq(l->at[gg_head_layout_find(l, part->role, part->head + 1, part->block)],
                              l->at[i] + size);
         }
         cr_assert_null(memchr(seen, 0, l->n));

@@ -60,7 +60,7 @@ static gorgon_status check_training(const gorgon_model *model, const gorgon_atta
 {
     const gorgon_train_options train = training_of(options, p);
     gg_train_plan plan;
-    return gg_train_plan_make(&train, gg_model_geometry(model)->d_model, &plan, err);
+    return gg_train_plan_make(&train, model, &plan, err);
 }
 
 static gorgon_status run_trainers(const gorgon_model *model, const gorgon_attach_options *options,

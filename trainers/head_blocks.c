@@ -46,7 +46,7 @@ gg_operand gg_context_token(const gg_head_pass *p)
 gg_weights gg_weights_of(const gg_head_pass *p, gg_head_role role, size_t block, size_t head)
 {
     const gg_head_layout *layout = &p->m->layout;
-    const size_t i = gg_head_layout_find(layout, role, block, head);
+    const size_t i = gg_head_layout_find(layout, role, head, block);
     return (gg_weights){layout->at[i], layout->parts[i].n_out, layout->parts[i].n_in};
 }
 
@@ -113,7 +113,7 @@ typedef struct lane_work {
 static lane_work work_of(const gg_head_pass *p, const gg_lanes *lanes)
 {
     const gg_head_layout *layout = &p->m->layout;
-    const size_t i = gg_head_layout_find(layout, GG_PART_BIAS, lanes->block, 0);
+    const size_t i = gg_head_layout_find(layout, GG_PART_BIAS, 0, lanes->block);
     const bool shared = gg_head_cells(&p->m->shape) == 1;
     return (lane_work){p, lanes, layout->at[i], shared ? 0 : p->m->shape.d_model};
 }

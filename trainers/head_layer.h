@@ -1,6 +1,5 @@
 // The decoder layer's memory, and what it does row by row: norms, attention, activation. Products
-// and their order are in
-// head_layer.c.
+// and their order are in head_layer.c.
 #ifndef GG_TRAINERS_HEAD_LAYER_H
 #define GG_TRAINERS_HEAD_LAYER_H
 

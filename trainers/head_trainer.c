@@ -40,14 +40,10 @@ void gg_head_layout_of(const gg_head_shape *shape, gg_head_layout *layout)
     place_role(layout, GG_PART_BIAS, shape->n_blocks);
 }
 
-size_t gg_head_layout_find(const gg_head_layout *layout, gg_head_role role, size_t block,
-                           size_t head)
+size_t gg_head_layout_find(const gg_head_layout *layout, gg_head_role role, size_t head,
+                           size_t block)
 {
-    size_t i = 0;
-    while (i < layout->n_parts &&
-           (layout->parts[i].role != role || layout->parts[i].block != block ||
-            layout->parts[i].head != head))
-        i++;
+    const size_t i = gg_head_part_find(layout->parts, layout->n_parts, role, head, block);
     assert(i < layout->n_parts);
     return i;
 }
@@ -205,7 +201,7 @@ static gorgon_status run_logits(const gg_head_pass *p, gorgon_error *err)
     if (!m->shape.own_output)
         return run_pairs(&all, err);
     for (size_t k = 0; k < heads && status == GORGON_OK; k++) {
-        const size_t at = m->layout.at[gg_head_layout_find(&m->layout, GG_PART_OUTPUT, 0, k)];
+        const size_t at = m->layout.at[gg_head_layout_find(&m->layout, GG_PART_OUTPUT, k, 0)];
         float *gradient = p->batch->gradient ? p->batch->gradient + at : NULL;
         const logit_run own = {p, k, heads, rows, p->parameters + at, gradient};
         status = run_pairs(&own, err);

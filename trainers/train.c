@@ -198,10 +198,6 @@ static gorgon_status set_up(training *t, gorgon_error *err)
     if (status != GORGON_OK)
         return status;
     t->shape = t->maker.shape;
-    if (t->shape.own_output && t->shape.n_draft == 0)
-        return gg_fail(err, GORGON_ERROR_ARGUMENT,
-                       "training: own_output needs a draft_vocab below the %zu tokens of the model",
-                       t->maker.n_out);
     gg_head_layout_of(&t->shape, &t->layout);
     status = create_buffers(t, err);
     if (status == GORGON_OK)
@@ -217,23 +213,6 @@ static gorgon_status set_up(training *t, gorgon_error *err)
     t->first_step = t->state.step;
     t->started = gg_now();
     return status;
-}
-
-static gorgon_status fill_batch(training *t, gorgon_error *err)
-{
-    gg_batch *b = &t->buffers.batch;
-    b->rows = b->context_rows = 0;
-    while (b->rows < b->most) {
-        const gg_feature_store *store;
-        const uint32_t *records;
-        size_t got;
-        gorgon_status status = gg_train_data_take(t->data, t->state.step * b->most + b->rows,
-                                                  b->most - b->rows, &store, &records, &got, err);
-        if (status != GORGON_OK)
-            return status;
-        gg_batch_fill(&t->maker, store, records, got, b->most, b);
-    }
-    return GORGON_OK;
 }
 
 static gorgon_status update(training *t, gorgon_error *err)
@@ -264,8 +243,8 @@ static gorgon_status update(training *t, gorgon_error *err)
 
 static gorgon_status run_step(training *t, gorgon_error *err)
 {
-    const gg_train_buffers *b = &t->buffers;
-    gorgon_status status = fill_batch(t, err);
+    gg_train_buffers *b = &t->buffers;
+    gorgon_status status = gg_batch_take(&t->maker, t->data, t->state.step, &b->batch, err);
     gg_head_batch batch = gg_batch_rows(&b->batch);
     batch.gradient = t->gradient;
     batch.loss = b->loss;
@@ -505,8 +484,7 @@ gorgon_status gorgon_train(gorgon_engine *engine, const gorgon_train_options *op
                            gorgon_error *err)
 {
     gg_train_plan plan;
-    const size_t d_model = gg_model_geometry(gg_engine_model(engine))->d_model;
-    gorgon_status status = gg_train_plan_make(options, d_model, &plan, err);
+    gorgon_status status = gg_train_plan_make(options, gg_engine_model(engine), &plan, err);
     training t = {.engine = engine,
                   .options = plan.options,
                   .shape = plan.shape,

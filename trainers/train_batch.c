@@ -264,3 +264,21 @@ void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
     batch->rows += n;
     gg_team_run(gg_engine_team(maker->engine), fill_part, &work);
 }
+
+gorgon_status gg_batch_take(const gg_batch_maker *maker, gg_train_data *data, uint64_t step,
+                            gg_batch *batch, gorgon_error *err)
+{
+    batch->rows = batch->context_rows = 0;
+    while (batch->rows < batch->most) {
+        const gg_feature_store *store;
+        const uint32_t *records;
+        size_t got;
+        gorgon_status status =
+            gg_train_data_take(data, step * batch->most + batch->rows, batch->most - batch->rows,
+                               &store, &records, &got, err);
+        if (status != GORGON_OK)
+            return status;
+        gg_batch_fill(maker, store, records, got, batch->most, batch);
+    }
+    return GORGON_OK;
+}

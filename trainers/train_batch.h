@@ -48,5 +48,8 @@ gg_head_batch gg_batch_rows(const gg_batch *batch);
 // window goes; two calls do not see each other's.
 void gg_batch_fill(const gg_batch_maker *maker, const gg_feature_store *store,
                    const uint32_t *records, size_t n, size_t positions, gg_batch *batch);
+// Replaces what is filled by the whole batch of a step of training, counted from 0.
+gorgon_status gg_batch_take(const gg_batch_maker *maker, gg_train_data *data, uint64_t step,
+                            gg_batch *batch, gorgon_error *err);
 
 #endif

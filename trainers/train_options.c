@@ -112,9 +112,21 @@ static gorgon_status find_type(const gorgon_train_options *o, const gg_head_shap
     return GORGON_OK;
 }
 
-gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_model,
+// Matrices of one's own for every token of the model would be larger than the model.
+static gorgon_status check_own_output(const gg_head_shape *shape, size_t n_vocab, gorgon_error *err)
+{
+    if (!shape->own_output || (shape->n_draft > 0 && shape->n_draft < n_vocab))
+        return GORGON_OK;
+    return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                   "training: own_output needs a draft_vocab below the %zu tokens of the model",
+                   n_vocab);
+}
+
+gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, const gorgon_model *model,
                                  gg_train_plan *plan, gorgon_error *err)
 {
+    const gg_geometry *geometry = gg_model_geometry(model);
+    const size_t d_model = geometry->d_model;
     gg_head_shape *shape = &plan->shape;
     *plan = (gg_train_plan){.options = *wanted};
     *shape = (gg_head_shape){.n_heads = wanted->n_heads,
@@ -133,10 +145,10 @@ gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_mo
     plan->options.rank = shape->rank;
     status = check_ranges(&plan->options, d_model, err);
     const char *fault = status == GORGON_OK ? gg_head_shape_fault(shape) : NULL;
-    if (status == GORGON_OK && !fault && shape->own_output && shape->n_draft == 0)
-        fault = "own_output needs a draft_vocab";
     if (fault)
         status = gg_fail(err, GORGON_ERROR_ARGUMENT, "training: %s", fault);
+    if (status == GORGON_OK)
+        status = check_own_output(shape, geometry->n_vocab, err);
     if (status == GORGON_OK && (!wanted->cache || !wanted->out))
         status = gg_fail(err, GORGON_ERROR_ARGUMENT, "training: no %s given",
                          wanted->cache ? "heads file to write" : "feature cache");
@@ -152,8 +164,7 @@ gorgon_status gorgon_train_parameters(const gorgon_model *model,
     gg_head_layout layout;
     *count = 0;
     wanted.cache = wanted.out = "";
-    gorgon_status status =
-        gg_train_plan_make(&wanted, gg_model_geometry(model)->d_model, &plan, err);
+    gorgon_status status = gg_train_plan_make(&wanted, model, &plan, err);
     if (status != GORGON_OK)
         return status;
     gg_head_layout_of(&plan.shape, &layout);

@@ -12,7 +12,7 @@ typedef struct gg_train_plan {
 } gg_train_plan;
 
 // Error: GORGON_ERROR_ARGUMENT.
-gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, size_t d_model,
+gorgon_status gg_train_plan_make(const gorgon_train_options *wanted, const gorgon_model *model,
                                  gg_train_plan *plan, gorgon_error *err);
 
 #endif

@@ -93,26 +93,14 @@ static void sprout(gorgon_decoder *d, gg_slot *slot, size_t max_nodes)
     slot->drafting = true;
 }
 
-// A proposer may then have a whole prompt to look at: what that takes says nothing of later steps.
-static bool drafts_first(const gorgon_decoder *d)
-{
-    for (size_t i = 0; i < d->n_sprouts; i++) {
-        if (gg_stream_generated(d->sprout_slot[i]->stream) <= 1)
-            return true;
-    }
-    return false;
-}
-
 static void begin_proposers(gorgon_decoder *d, const step_account *step)
 {
-    const bool first = drafts_first(d);
     for (size_t i = 0; i < d->n_proposers; i++) {
         if (!(step->active & UINT32_C(1) << i))
             continue;
         double begin = gg_now();
         d->proposer[i]->ops->begin(d->proposer[i], d->drafts + i * d->max_streams, d->n_sprouts);
-        if (!first)
-            gg_plan_begin_time(&d->plan, i, gg_now() - begin);
+        gg_plan_begin_time(&d->plan, i, gg_now() - begin);
     }
 }
 

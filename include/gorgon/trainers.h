@@ -45,7 +45,8 @@ gorgon_status gorgon_synth(const gorgon_model *model, const gorgon_synth_options
                            gorgon_error *err);
 
 // The user's message that opens conversation `index` of a synthesis with this seed, for trials of
-// heads: no synthesis gets as far as GORGON_OPENING_UNSEEN.
+// heads: no synthesis gets as far as index GORGON_OPENING_UNSEEN, though the same message may have
+// opened an earlier conversation.
 enum { GORGON_OPENING_BYTES = 8192 };
 #define GORGON_OPENING_UNSEEN (UINT64_C(1) << 62)
 void gorgon_synth_opening(uint64_t seed, uint64_t index, char text[GORGON_OPENING_BYTES]);

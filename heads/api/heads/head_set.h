@@ -126,6 +126,9 @@ enum {
 // All parts of a set, head by head; returns how many.
 size_t gg_head_parts(const gg_head_shape *shape, size_t n_vocab,
                      gg_head_part parts[GG_MAX_HEAD_PARTS]);
+// Index of one of n parts; n: it is not among them.
+size_t gg_head_part_find(const gg_head_part *parts, size_t n, gg_head_role role, size_t head,
+                         size_t block);
 
 // What the base found likely after the contexts that its own text holds most often: token recycling
 // begins with it. Contexts ascend by token before, then token; -1: whatever token before.

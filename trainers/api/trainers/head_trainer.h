@@ -15,8 +15,8 @@ enum { GG_HEAD_TARGETS = 8, GG_HEAD_ABSENT = -1 };
 
 // Where the parts of a set lie in the flat parameter vector; the gradient has the same layout.
 // Each part is whole, and parts that differ in the head alone follow one another: matrices by role,
-// block and head, then vectors likewise. An own output
-// needs a draft vocabulary.
+// block and head, then vectors likewise. An own output needs
+// a draft vocabulary.
 typedef struct gg_head_layout {
     size_t n;         // all parameters
     size_t n_weights; // matrices come first, vectors from here on
@@ -26,8 +26,8 @@ typedef struct gg_head_layout {
 } gg_head_layout;
 void gg_head_layout_of(const gg_head_shape *shape, gg_head_layout *layout);
 // Index of a part, which must exist; block is 0 where it means nothing.
-size_t gg_head_layout_find(const gg_head_layout *layout, gg_head_role role, size_t block,
-                           size_t head);
+size_t gg_head_layout_find(const gg_head_layout *layout, gg_head_role role, size_t head,
+                           size_t block);
 
 // Floats of an input row: the hidden state, then embedding / rms of as many tokens as the deepest
 // head sees, the root first.
