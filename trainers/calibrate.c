@@ -250,7 +250,7 @@ static gorgon_status collect(calibrator *c)
     for (size_t k = 0; k < n_chunks && status == GORGON_OK; k++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
-        status = gg_cache_read(c->cache, k, &sequences, &n, c->err);
+        status = gg_cache_read(c->cache, k, GG_CACHE_HIDDEN, &sequences, &n, c->err);
         for (size_t i = 0; i < n && status == GORGON_OK; i++) {
             if (gg_cache_held_out(sequences[i].index, c->options->held_out))
                 status = use_sequence(c, &sequences[i]);
@@ -283,7 +283,7 @@ static gorgon_status count_records(calibrator *c, uint64_t *records)
     for (size_t k = 0; k < gg_cache_chunks(c->cache); k++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
-        gorgon_status status = gg_cache_read(c->cache, k, &sequences, &n, c->err);
+        gorgon_status status = gg_cache_read(c->cache, k, GG_CACHE_TEXT, &sequences, &n, c->err);
         if (status != GORGON_OK)
             return status;
         for (size_t i = 0; i < n; i++) {
