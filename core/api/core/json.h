@@ -1,0 +1,23 @@
+// JSON from outside: parsed by jansson after a look at how deep it nests and how much memory it
+// would take.
+#ifndef GG_CORE_JSON_H
+#define GG_CORE_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gorgon/status.h"
+
+// n bytes, any value. Duplicate keys, ill-formed UTF-8, nesting beyond GG_MAX_NESTING and whatever
+// would take more than some 40 MB are refused. `label` begins the message: "a.safetensors: header".
+// *out is the caller's (json_decref).
+gorgon_status gg_json_parse(const void *text, size_t n, const char *label, json_t **out,
+                            gorgon_error *err);
+// A whole file of at most GG_MAX_JSON bytes, which must hold an object.
+gorgon_status gg_json_read(const char *path, json_t **out, gorgon_error *err);
+// A member that is a whole number from 0 to 2^53; false if it is absent or something else.
+bool gg_json_u64(const json_t *object, const char *key, uint64_t *out);
+
+#endif
