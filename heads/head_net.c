@@ -168,33 +168,44 @@ static gorgon_status build(gg_head_net *net, gorgon_error *err)
     return status;
 }
 
+gorgon_status gg_head_net_check(const gorgon_engine *engine, const gorgon_heads *heads, size_t set,
+                                const gg_head_set **out, gorgon_error *err)
+{
+    gorgon_head_set_info info;
+    gorgon_status status = gorgon_heads_describe(heads, set, &info, err);
+    if (status == GORGON_OK)
+        status = gorgon_heads_check(heads, gg_engine_model(engine), NULL, err);
+    *out = gg_heads_set(heads, set);
+    return status;
+}
+
 gorgon_status gg_head_net_create(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                  size_t max_rows, gg_head_net *net, gorgon_error *err)
 {
+    const gg_head_set *found;
     *net = (gg_head_net){0};
-    gorgon_head_set_info info;
-    const gorgon_model *model = gg_engine_model(engine);
-    gorgon_status status = gorgon_heads_describe(heads, set, &info, err);
-    if (status == GORGON_OK)
-        status = gorgon_heads_check(heads, model, NULL, err);
-    if (status != GORGON_OK)
-        return status;
-    const gg_head_set *s = gg_heads_set(heads, set);
-    const gg_head_shape *shape = &s->shape;
+    gorgon_status status = gg_head_net_check(engine, heads, set, &found, err);
+    return status == GORGON_OK ? gg_head_net_create_of(engine, found, max_rows, net, err) : status;
+}
+
+gorgon_status gg_head_net_create_of(gorgon_engine *engine, const gg_head_set *set, size_t max_rows,
+                                    gg_head_net *net, gorgon_error *err)
+{
+    const gg_head_shape *shape = &set->shape;
     const bool per_depth = gg_head_tokens(shape, shape->n_heads - 1) > 1;
-    net->engine = engine;
-    net->set = s;
+    *net = (gg_head_net){.engine = engine, .set = set};
     net->n_first = per_depth ? shape->n_heads : 1;
     net->lanes = per_depth ? 1 : gg_head_cells(shape);
     net->n_in = (1 + gg_head_tokens(shape, gg_head_cells(shape) - 1)) * shape->d_model;
-    net->n_out = shape->n_draft ? shape->n_draft : gg_model_geometry(model)->n_vocab;
+    net->n_out =
+        shape->n_draft ? shape->n_draft : gg_model_geometry(gg_engine_model(engine))->n_vocab;
     const size_t fit = MAX_LOGITS / (net->lanes * net->n_out);
     if (shape->window && max_rows < LAYER_ROWS)
         max_rows = LAYER_ROWS;
     net->max_rows = max_rows < fit ? max_rows : fit;
     if (net->max_rows == 0)
         net->max_rows = 1;
-    status = build(net, err);
+    gorgon_status status = build(net, err);
     if (status != GORGON_OK)
         gg_head_net_clear(net);
     return status;

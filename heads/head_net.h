@@ -38,6 +38,11 @@ typedef struct gg_head_net {
 // error there is nothing to clear.
 gorgon_status gg_head_net_create(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                  size_t max_rows, gg_head_net *net, gorgon_error *err);
+// The same in two steps. The set is the heads' own, or one like it.
+gorgon_status gg_head_net_check(const gorgon_engine *engine, const gorgon_heads *heads, size_t set,
+                                const gg_head_set **out, gorgon_error *err);
+gorgon_status gg_head_net_create_of(gorgon_engine *engine, const gg_head_set *set, size_t max_rows,
+                                    gg_head_net *net, gorgon_error *err);
 void gg_head_net_clear(gg_head_net *net);
 
 // All heads but hydra's and recurrent ones, without what markov heads take from drafted tokens.
