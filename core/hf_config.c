@@ -8,7 +8,7 @@
 #include "core/limits.h"
 #include "core/math.h"
 
-enum { WINDOW_PERIOD = 6 };    // gemma3: so many layers, of which the last sees all
+enum { WINDOW_PERIOD = 6 }; // gemma3: so many layers, of which the last sees all
 static const double two_pi = 6.283185307179586;
 
 static const gg_hf_family families[] = {
