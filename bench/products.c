@@ -1,6 +1,6 @@
 // The quantised product alone: every level of this machine over 1 to 64 rows, one thread, against
 // that level's multiply-adds on registers. Levels alternate, each figure is the best of several.
-//   products [MEGABYTES] [N_IN] [Q4_0|Q4_1|Q8_0]
+//   products [MEGABYTES] [N_IN] [TYPE]
 // Weights of 1 MB stay in the cache and show the instructions; 40 MB or more show memory as well.
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,16 +22,13 @@ static uint32_t draw(uint32_t *state)
 static bool fill(gg_matrix *w, gg_dtype type, size_t n_out, size_t n_in)
 {
     uint32_t state = 1;
-    float *x = gg_alloc(n_in, sizeof *x);
-    uint8_t *row = gg_alloc(gg_dtype_row_bytes(GG_Q8_0, n_in), 1);
-    bool made = x && row && gg_matrix_create(type, n_out, n_in, w, NULL) == GORGON_OK;
-    for (size_t i = 0; made && i < n_in; i++)
-        x[i] = (float)draw(&state) * 0x1p-24f - 0.5f;
-    if (made && type == GG_Q8_0)
-        gg_quantize_row(type, x, n_in, row);
+    const size_t bytes = gg_dtype_row_bytes(type, n_in);
+    uint8_t *row = gg_alloc(bytes, 1);
+    bool made = row && gg_matrix_create(type, n_out, n_in, w, NULL) == GORGON_OK;
+    for (size_t i = 0; made && i < bytes; i++)
+        row[i] = draw(&state) & 0x3f; // no scale is infinite or NaN
     for (size_t o = 0; made && o < n_out; o++)
         gg_matrix_pack_row(w, o, row);
-    gg_free(x);
     gg_free(row);
     return made;
 }
@@ -50,9 +47,14 @@ static bool prepare(workspace *s, gg_dtype type, size_t megabytes, size_t n_in)
     uint32_t state = 2;
     s->x = gg_alloc(MAX_ROWS * n_in, sizeof *s->x);
     s->y = gg_alloc(MAX_ROWS * n_out, sizeof *s->y);
-    s->rows = (gg_qrows){n_in, gg_alloc(MAX_ROWS * n_in, 1), gg_alloc(blocks, sizeof(float)),
-                         gg_alloc(blocks, sizeof(float)), gg_alloc(blocks, sizeof(int32_t))};
-    if (!s->x || !s->y || !s->rows.q || !s->rows.d || !s->rows.s || !s->rows.sum || n_out == 0)
+    s->rows = (gg_qrows){n_in,
+                         gg_alloc(MAX_ROWS * n_in, 1),
+                         gg_alloc(blocks, sizeof(float)),
+                         gg_alloc(blocks, sizeof(float)),
+                         gg_alloc(blocks, sizeof(int32_t)),
+                         gg_alloc(blocks, sizeof(int32_t))};
+    if (!s->x || !s->y || !s->rows.q || !s->rows.d || !s->rows.s || !s->rows.sum || !s->rows.half ||
+        n_out == 0)
         return false;
     for (size_t i = 0; i < MAX_ROWS * n_in; i++)
         s->x[i] = (float)draw(&state) * 0x1p-24f - 0.5f;
@@ -93,19 +95,27 @@ static void measure(workspace *s, size_t rows)
     }
 }
 
+static gg_dtype find_type(const char *name)
+{
+    for (int t = 0; t < 64; t++) {
+        const char *known = gg_dtype_name((gg_dtype)t);
+        if (known && strcmp(known, name) == 0)
+            return (gg_dtype)t;
+    }
+    return GG_F32;
+}
+
 int main(int argc, char **argv)
 {
     size_t megabytes = argc > 1 ? strtoul(argv[1], NULL, 10) : 40;
     size_t n_in = argc > 2 ? strtoul(argv[2], NULL, 10) : 576;
     const char *name = argc > 3 ? argv[3] : "Q4_1";
-    gg_dtype type = strcmp(name, "Q8_0") == 0   ? GG_Q8_0
-                    : strcmp(name, "Q4_0") == 0 ? GG_Q4_0
-                                                : GG_Q4_1;
+    gg_dtype type = find_type(name);
     workspace s = {0};
-    if (strcmp(name, gg_dtype_name(type)) != 0 || n_in == 0 || n_in % GG_BLOCK || megabytes == 0 ||
-        megabytes > 1000 || !prepare(&s, type, megabytes, n_in)) {
-        fprintf(stderr, "usage: products [MEGABYTES up to 1000] [N_IN, a multiple of 32] "
-                        "[Q4_0|Q4_1|Q8_0]\n");
+    if (!gg_dtype_is_quantized(type) || n_in == 0 || gg_dtype_row_bytes(type, n_in) == 0 ||
+        megabytes == 0 || megabytes > 1000 || !prepare(&s, type, megabytes, n_in)) {
+        fprintf(stderr, "usage: products [MEGABYTES up to 1000] [N_IN, whole blocks of the type] "
+                        "[a quantised type, as Q4_1 or Q6_K]\n");
         return 2;
     }
     gg_kernels_get(gg_cpu_level())->quantize(s.x, n_in, MAX_ROWS, &s.rows);
@@ -115,7 +125,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         measure(&s, rows[i]);
     gg_matrix_clear(&s.w);
-    void *const blocks[] = {s.x, s.y, s.rows.q, s.rows.d, s.rows.s, s.rows.sum};
+    void *const blocks[] = {s.x, s.y, s.rows.q, s.rows.d, s.rows.s, s.rows.sum, s.rows.half};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         gg_free(blocks[i]);
     return 0;

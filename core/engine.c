@@ -90,6 +90,7 @@ static void free_rows(const gg_qrows *q)
     gg_free(q->d);
     gg_free(q->s);
     gg_free(q->sum);
+    gg_free(q->half);
 }
 
 static bool take_rows(gorgon_engine *e, size_t width, gg_qrows *q)
@@ -97,7 +98,8 @@ static bool take_rows(gorgon_engine *e, size_t width, gg_qrows *q)
     size_t cells = e->max_rows * width, blocks = e->max_rows * (width / GG_BLOCK + 1);
     q->n_in = width;
     return take(e, &q->q, cells, sizeof *q->q) && take(e, &q->d, blocks, sizeof *q->d) &&
-           take(e, &q->s, blocks, sizeof *q->s) && take(e, &q->sum, blocks, sizeof *q->sum);
+           take(e, &q->s, blocks, sizeof *q->s) && take(e, &q->sum, blocks, sizeof *q->sum) &&
+           take(e, &q->half, blocks, sizeof *q->half);
 }
 
 // Input workspace of `widest` columns: all arrays, or none and the old ones stay.

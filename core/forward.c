@@ -44,8 +44,12 @@ static void share_rows(const worker *w, size_t *begin, size_t *end)
 static gg_qrows rows_from(const gg_qrows *a, size_t row)
 {
     size_t blocks = a->n_in / GG_BLOCK;
-    return (gg_qrows){a->n_in, a->q + row * a->n_in, a->d + row * blocks, a->s + row * blocks,
-                      a->sum + row * blocks};
+    return (gg_qrows){a->n_in,
+                      a->q + row * a->n_in,
+                      a->d + row * blocks,
+                      a->s + row * blocks,
+                      a->sum + row * blocks,
+                      a->half + row * blocks};
 }
 
 // Rows of `width` that go into a product: as floats, and quantised where the pass uses int8.
@@ -94,6 +98,7 @@ static void quantize_part(const worker *w, const input *in, size_t row, size_t b
     part.d += begin / GG_BLOCK;
     part.s += begin / GG_BLOCK;
     part.sum += begin / GG_BLOCK;
+    part.half += begin / GG_BLOCK;
     w->e->kernels->quantize(in->x + row * in->width + begin, in->width, 1, &part);
 }
 

@@ -4,80 +4,45 @@
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/kernels.h"
-
-// A row in GGUF's layout is a run of units: `halves` 2-byte fields, then `words` 4-byte fields. A
-// packed tile holds every field as [16 outputs], in the same order, so that packing any type is
-// one scatter and its inverse one gather.
-typedef struct layout {
-    gg_dtype type;
-    const char *name;
-    size_t inputs; // per unit
-    size_t halves;
-    size_t words;
-} layout;
-
-static const layout layouts[] = {
-    {GG_F32, "F32", 1, 0, 1},          {GG_F16, "F16", 1, 1, 0},
-    {GG_BF16, "BF16", 1, 1, 0},        {GG_Q4_0, "Q4_0", GG_BLOCK, 1, 4},
-    {GG_Q4_1, "Q4_1", GG_BLOCK, 2, 4}, {GG_Q8_0, "Q8_0", GG_BLOCK, 1, 8},
-};
-
-enum {
-    MAX_UNIT_BYTES = 34,
-};
-
-static const layout *find_layout(gg_dtype type)
-{
-    for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
-        if (layouts[i].type == type)
-            return &layouts[i];
-    }
-    return NULL;
-}
-
-static size_t unit_bytes(const layout *l)
-{
-    return 2 * l->halves + 4 * l->words;
-}
+#include "weight_types.h"
 
 size_t gg_dtype_row_bytes(gg_dtype type, size_t n_in)
 {
     size_t bytes;
     if (type == GG_I32)
         return gg_mul(n_in, 4, &bytes) ? bytes : 0;
-    const layout *l = find_layout(type);
-    if (!l || n_in % l->inputs != 0 || !gg_mul(n_in / l->inputs, unit_bytes(l), &bytes))
+    const gg_weight_form f = gg_weight_form_of(type);
+    if (f.inputs == 0 || n_in % f.inputs != 0 ||
+        !gg_mul(n_in / f.inputs, gg_weight_unit_bytes(f), &bytes))
         return 0;
     return bytes;
 }
 
 const char *gg_dtype_name(gg_dtype type)
 {
-    const layout *l = find_layout(type);
-    return l ? l->name : type == GG_I32 ? "I32" : NULL;
+    return type == GG_I32 ? "I32" : gg_weight_form_of(type).name;
 }
 
 bool gg_dtype_is_quantized(gg_dtype type)
 {
-    const layout *l = find_layout(type);
-    return l && l->inputs == GG_BLOCK;
+    return gg_weight_form_of(type).inputs >= GG_BLOCK;
 }
 
 gorgon_status gg_matrix_shape(gg_dtype type, size_t n_out, size_t n_in, gg_matrix *w,
                               gorgon_error *err)
 {
     *w = (gg_matrix){0};
-    const layout *l = find_layout(type);
-    if (!l)
+    const gg_weight_form f = gg_weight_form_of(type);
+    if (f.inputs == 0)
         return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
                        "weight matrix [%zu, %zu]: element type %d has no packed form", n_out, n_in,
                        (int)type);
-    if (n_out == 0 || n_in == 0 || n_in % l->inputs != 0)
+    if (n_out == 0 || n_in == 0 || n_in % f.inputs != 0)
         return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
                        "weight matrix [%zu, %zu]: %s needs rows and a multiple of %zu inputs",
-                       n_out, n_in, l->name, l->inputs);
+                       n_out, n_in, f.name, f.inputs);
     size_t tile_bytes, bytes;
-    if (!gg_mul(n_in / l->inputs, GG_TILE * unit_bytes(l), &tile_bytes) ||
+    if (!gg_mul(n_in / f.inputs, GG_TILE * gg_weight_unit_bytes(f), &tile_bytes) ||
         !gg_add(tile_bytes, 63, &tile_bytes) ||
         !gg_mul((n_out - 1) / GG_TILE + 1, tile_bytes, &bytes))
         return gg_fail(err, GORGON_ERROR_MEMORY, "weight matrix [%zu, %zu]: size overflows", n_out,
@@ -121,117 +86,65 @@ gorgon_status gg_matrix_create(gg_dtype type, size_t n_out, size_t n_in, gg_matr
     return GORGON_OK;
 }
 
-static uint8_t *tile_of(const gg_matrix *w, size_t out)
+static uint8_t *unit_of(const gg_matrix *w, gg_weight_form f, size_t out, size_t unit)
 {
-    return w->tiles + out / GG_TILE * w->tile_bytes;
+    return w->tiles + out / GG_TILE * w->tile_bytes + unit * GG_TILE * gg_weight_unit_bytes(f);
 }
 
 // One unit of output lane `lane`: GGUF bytes at src to its places in the tile at unit.
-static void scatter_unit(const layout *l, uint8_t *unit, size_t lane, const uint8_t *src)
+static void scatter_unit(gg_weight_form f, uint8_t *unit, size_t lane, const uint8_t *src)
 {
-    for (size_t i = 0; i < l->halves; i++)
-        memcpy(unit + (i * GG_TILE + lane) * 2, src + 2 * i, 2);
-    unit += l->halves * GG_TILE * 2;
-    src += l->halves * 2;
-    for (size_t i = 0; i < l->words; i++)
-        memcpy(unit + (i * GG_TILE + lane) * 4, src + 4 * i, 4);
+    const uint8_t *halves = src + (f.halves_last ? 4 * f.words : 0);
+    const uint8_t *words = src + (f.halves_last ? 0 : 2 * f.halves);
+    for (size_t i = 0; i < f.halves; i++)
+        memcpy(unit + (i * GG_TILE + lane) * 2, halves + 2 * i, 2);
+    unit += f.halves * GG_TILE * 2;
+    for (size_t i = 0; i < f.words; i++)
+        memcpy(unit + (i * GG_TILE + lane) * 4, words + 4 * i, 4);
 }
 
-static void gather_unit(const layout *l, const uint8_t *unit, size_t lane, uint8_t *dst)
+static void gather_unit(gg_weight_form f, const uint8_t *unit, size_t lane, uint8_t *dst)
 {
-    for (size_t i = 0; i < l->halves; i++)
-        memcpy(dst + 2 * i, unit + (i * GG_TILE + lane) * 2, 2);
-    unit += l->halves * GG_TILE * 2;
-    dst += l->halves * 2;
-    for (size_t i = 0; i < l->words; i++)
-        memcpy(dst + 4 * i, unit + (i * GG_TILE + lane) * 4, 4);
+    uint8_t *halves = dst + (f.halves_last ? 4 * f.words : 0);
+    uint8_t *words = dst + (f.halves_last ? 0 : 2 * f.halves);
+    for (size_t i = 0; i < f.halves; i++)
+        memcpy(halves + 2 * i, unit + (i * GG_TILE + lane) * 2, 2);
+    unit += f.halves * GG_TILE * 2;
+    for (size_t i = 0; i < f.words; i++)
+        memcpy(words + 4 * i, unit + (i * GG_TILE + lane) * 4, 4);
 }
 
 void gg_matrix_pack_row(gg_matrix *w, size_t out, const void *src)
 {
-    const layout *l = find_layout(w->type);
-    const size_t bytes = unit_bytes(l), units = w->n_in / l->inputs;
-    uint8_t *tile = tile_of(w, out);
-    for (size_t i = 0; i < units; i++)
-        scatter_unit(l, tile + i * GG_TILE * bytes, out % GG_TILE,
-                     (const uint8_t *)src + i * bytes);
+    const gg_weight_form f = gg_weight_form_of(w->type);
+    for (size_t i = 0; i < w->n_in / f.inputs; i++)
+        scatter_unit(f, unit_of(w, f, out, i), out % GG_TILE,
+                     (const uint8_t *)src + i * gg_weight_unit_bytes(f));
+}
+
+void gg_matrix_unit(const gg_matrix *w, size_t out, size_t unit, uint8_t *dst)
+{
+    const gg_weight_form f = gg_weight_form_of(w->type);
+    gather_unit(f, unit_of(w, f, out, unit), out % GG_TILE, dst);
 }
 
 void gg_matrix_copy_row(gg_matrix *w, size_t to, const gg_matrix *src, size_t from)
 {
-    const layout *l = find_layout(w->type);
-    const size_t bytes = unit_bytes(l), units = w->n_in / l->inputs;
-    uint8_t unit[MAX_UNIT_BYTES];
-    for (size_t i = 0; i < units; i++) {
-        gather_unit(l, tile_of(src, from) + i * GG_TILE * bytes, from % GG_TILE, unit);
-        scatter_unit(l, tile_of(w, to) + i * GG_TILE * bytes, to % GG_TILE, unit);
-    }
-}
-
-static uint16_t load_u16(const uint8_t *p)
-{
-    uint16_t u;
-    memcpy(&u, p, sizeof u);
-    return u;
-}
-
-// n rounded-once products and sums in double are exact here: q has 4 bits, d and m come from f16,
-// so q * d + m has at most 53 significant bits and one rounding gives what fma gives.
-static void dequantize_q4_1(const uint8_t *unit, float *y)
-{
-    const double d = (double)gg_f16_to_f32(load_u16(unit));
-    const double m = (double)gg_f16_to_f32(load_u16(unit + 2));
-    for (size_t i = 0; i < 16; i++) {
-        const uint8_t byte = unit[4 + i];
-        y[i] = (float)((double)(byte & 15) * d + m);
-        y[i + 16] = (float)((double)(byte >> 4) * d + m);
-    }
-}
-
-static void dequantize_unit(gg_dtype type, const uint8_t *unit, float *y)
-{
-    switch (type) {
-    case GG_F32:
-        memcpy(y, unit, sizeof *y);
-        return;
-    case GG_F16:
-        *y = gg_f16_to_f32(load_u16(unit));
-        return;
-    case GG_BF16: {
-        const uint32_t bits = (uint32_t)load_u16(unit) << 16;
-        memcpy(y, &bits, sizeof *y);
-        return;
-    }
-    case GG_Q4_0: {
-        const float d = gg_f16_to_f32(load_u16(unit));
-        for (size_t i = 0; i < 16; i++) {
-            y[i] = (float)((unit[2 + i] & 15) - 8) * d;
-            y[i + 16] = (float)((unit[2 + i] >> 4) - 8) * d;
-        }
-        return;
-    }
-    case GG_Q4_1:
-        dequantize_q4_1(unit, y);
-        return;
-    case GG_Q8_0: {
-        const float d = gg_f16_to_f32(load_u16(unit));
-        for (size_t i = 0; i < GG_BLOCK; i++)
-            y[i] = (float)(int8_t)unit[2 + i] * d;
-        return;
-    }
-    case GG_I32:
-        return;
+    const gg_weight_form f = gg_weight_form_of(w->type);
+    uint8_t unit[GG_MAX_UNIT_BYTES];
+    for (size_t i = 0; i < w->n_in / f.inputs; i++) {
+        gg_matrix_unit(src, from, i, unit);
+        scatter_unit(f, unit_of(w, f, to, i), to % GG_TILE, unit);
     }
 }
 
 void gg_matrix_row(const gg_matrix *w, size_t out, float *y)
 {
-    const layout *l = find_layout(w->type);
-    const size_t bytes = unit_bytes(l), units = w->n_in / l->inputs;
-    uint8_t unit[MAX_UNIT_BYTES];
-    for (size_t i = 0; i < units; i++) {
-        gather_unit(l, tile_of(w, out) + i * GG_TILE * bytes, out % GG_TILE, unit);
-        dequantize_unit(w->type, unit, y + i * l->inputs);
+    const gg_weight_form f = gg_weight_form_of(w->type);
+    uint8_t unit[GG_MAX_UNIT_BYTES];
+    for (size_t i = 0; i < w->n_in / f.inputs; i++) {
+        gg_matrix_unit(w, out, i, unit);
+        gg_weight_values(w->type, unit, y + i * f.inputs);
     }
 }
 
@@ -239,49 +152,6 @@ void gg_matrix_clear(gg_matrix *w)
 {
     gg_free(w->tiles);
     *w = (gg_matrix){0};
-}
-
-// Nearest integer, halves away from zero (ggml's roundf); beyond +-127 and NaN are clamped.
-static int8_t round_q8(float v)
-{
-    const float magnitude = v < 0 ? -v : v;
-    if (!(magnitude < 127.5f))
-        return (int8_t)(v > 0 ? 127 : v < 0 ? -127 : 0);
-    int n = (int)magnitude;
-    if (magnitude - (float)n >= 0.5f)
-        n++;
-    return (int8_t)(v < 0 ? -n : n);
-}
-
-static void quantize_q8_0(const float *x, uint8_t *unit)
-{
-    float amax = 0;
-    for (size_t i = 0; i < GG_BLOCK; i++) {
-        const float magnitude = x[i] < 0 ? -x[i] : x[i];
-        amax = magnitude > amax ? magnitude : amax;
-    }
-    const float d = amax / 127.0f;
-    const float inverse = d != 0 ? 1.0f / d : 0.0f;
-    const uint16_t half = gg_f32_to_f16(d);
-    memcpy(unit, &half, sizeof half);
-    for (size_t i = 0; i < GG_BLOCK; i++)
-        unit[2 + i] = (uint8_t)round_q8(x[i] * inverse);
-}
-
-void gg_quantize_row(gg_dtype type, const float *x, size_t n_in, void *dst)
-{
-    uint8_t *out = dst;
-    if (type == GG_F32) {
-        memcpy(out, x, n_in * sizeof *x);
-    } else if (type == GG_F16) {
-        for (size_t i = 0; i < n_in; i++) {
-            const uint16_t half = gg_f32_to_f16(x[i]);
-            memcpy(out + 2 * i, &half, sizeof half);
-        }
-    } else if (type == GG_Q8_0) {
-        for (size_t i = 0; i < n_in / GG_BLOCK; i++)
-            quantize_q8_0(x + i * GG_BLOCK, out + i * MAX_UNIT_BYTES);
-    }
 }
 
 float gg_f16_to_f32(uint16_t h)

@@ -176,7 +176,7 @@ static gorgon_status claim(loader *ld, const char *name, size_t n_in, size_t n_o
     if (gg_dtype_row_bytes(t->type, n_in) == 0)
         return gg_fail(ld->err, GORGON_ERROR_UNSUPPORTED,
                        "%s: tensor '%s' has type %s (id %d) with rows of %zu, expected F32, F16, "
-                       "BF16, Q8_0, Q4_0 or Q4_1 in whole blocks",
+                       "BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL or Q2_K to Q6_K in whole blocks",
                        path, name, t->type_name, (int)t->type, n_in);
     ld->n_claimed++;
     ld->model->n_parameters += (uint64_t)n_in * (n_out ? n_out : 1);

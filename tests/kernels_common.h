@@ -30,6 +30,62 @@ static inline const gg_kernels *test_level(size_t n)
     return NULL;
 }
 
+// Every type that weights may have: X(TYPE, 2-byte fields per unit, whether they end it).
+#define WEIGHT_TYPES(X)                                                                            \
+    X(F32, 0, 0)                                                                                   \
+    X(F16, 1, 0)                                                                                   \
+    X(BF16, 1, 0)                                                                                  \
+    X(Q4_0, 1, 0)                                                                                  \
+    X(Q4_1, 2, 0)                                                                                  \
+    X(Q5_0, 1, 0)                                                                                  \
+    X(Q5_1, 2, 0)                                                                                  \
+    X(Q8_0, 1, 0)                                                                                  \
+    X(IQ4_NL, 1, 0)                                                                                \
+    X(Q2_K, 2, 1)                                                                                  \
+    X(Q3_K, 1, 1)                                                                                  \
+    X(Q4_K, 2, 0)                                                                                  \
+    X(Q5_K, 2, 0)                                                                                  \
+    X(Q6_K, 1, 1)
+
+static const gg_dtype weight_types[] = {
+#define TYPE_OF(TYPE, ...) GG_##TYPE,
+    WEIGHT_TYPES(TYPE_OF)
+#undef TYPE_OF
+};
+enum { WEIGHT_TYPE_COUNT = sizeof weight_types / sizeof weight_types[0] };
+
+// Inputs of a unit: 1, 32 or 256.
+static inline size_t unit_inputs(gg_dtype type)
+{
+    size_t n = 1;
+    while (gg_dtype_row_bytes(type, n) == 0)
+        n *= 2;
+    return n;
+}
+
+// The nearest whole number of units.
+static inline size_t whole_units(gg_dtype type, size_t n_in)
+{
+    const size_t unit = unit_inputs(type);
+    return n_in < unit ? unit : n_in / unit * unit;
+}
+
+// Puts a unit's 2-byte fields, its scales, where its type has them.
+static inline void set_halves(gg_dtype type, uint8_t *unit, const uint16_t halves[2])
+{
+    switch (type) {
+#define SET_HALVES(TYPE, n, at_end)                                                                \
+    case GG_##TYPE:                                                                                \
+        memcpy(unit + (at_end ? gg_dtype_row_bytes(type, unit_inputs(type)) - 2 * (n) : 0),        \
+               halves, 2 * (n));                                                                   \
+        return;
+        WEIGHT_TYPES(SET_HALVES)
+#undef SET_HALVES
+    default:
+        return;
+    }
+}
+
 enum {
     MAX_GUARDED = 64,
 };

@@ -218,9 +218,11 @@ static gg_qrows quantize_guarded(guards *g, const gg_kernels *k, const float *x,
                                  size_t rows, size_t n_in, bool at_end)
 {
     const size_t blocks = rows * n_in / GG_BLOCK;
-    const gg_qrows out = {n_in, guard_alloc(g, rows * n_in, at_end),
+    const gg_qrows out = {n_in,
+                          guard_alloc(g, rows * n_in, at_end),
                           guard_alloc(g, blocks * sizeof(float), at_end),
                           guard_alloc(g, blocks * sizeof(float), at_end),
+                          guard_alloc(g, blocks * sizeof(int32_t), at_end),
                           guard_alloc(g, blocks * sizeof(int32_t), at_end)};
     k->quantize(x, ldx, rows, &out);
     return out;
@@ -238,6 +240,7 @@ static void check_quantize(const float *values, size_t rows, size_t n_in, size_t
         cr_assert_eq(first_difference(want.d, got.d, blocks), blocks);
         cr_assert_eq(first_difference(want.s, got.s, blocks), blocks);
         cr_assert_arr_eq(got.sum, want.sum, blocks * sizeof(int32_t));
+        cr_assert_arr_eq(got.half, want.half, blocks * sizeof(int32_t));
     }
     guard_free(&g);
 }
@@ -266,27 +269,29 @@ Test(kernels, quantize_is_exact_where_it_can_be)
 {
     float x[32] = {0}, d, s;
     int8_t q[32];
-    int32_t sum;
-    const gg_qrows out = {32, q, &d, &s, &sum};
+    int32_t sum, half;
+    const gg_qrows out = {32, q, &d, &s, &sum, &half};
     for (size_t i = 0; i < 32; i++)
         x[i] = (float)((int)i - 16) * 0.5f; // largest magnitude 8 becomes 127
     gg_kernels_scalar.quantize(x, 32, 1, &out);
     cr_assert_eq(d, 8.0f / 127.0f);
     cr_assert_eq(q[0], -127);
     cr_assert_eq(q[16], 0);
-    int expected = 0;
+    int expected = 0, first = 0;
     for (size_t i = 0; i < 32; i++) {
         cr_assert_eq(q[i], (int)nearbyint((double)x[i] * 127.0 / 8.0));
         expected += q[i];
+        first += i < 16 ? q[i] : 0;
     }
     cr_assert_eq(sum, expected);
+    cr_assert_eq(half, first);
     cr_assert_eq(s, d * (float)expected);
     x[7] = NAN;
     gg_kernels_scalar.quantize(x, 32, 1, &out);
-    cr_assert(isnan(d) && isnan(s) && sum == 0 && q[0] == 0);
+    cr_assert(isnan(d) && isnan(s) && sum == 0 && half == 0 && q[0] == 0);
     memset(x, 0, sizeof x);
     gg_kernels_scalar.quantize(x, 32, 1, &out);
-    cr_assert(d == 0 && s == 0 && sum == 0 && q[0] == 0);
+    cr_assert(d == 0 && s == 0 && sum == 0 && half == 0 && q[0] == 0);
 }
 
 // ---- accuracy of the specification ----

@@ -7,8 +7,6 @@ enum {
     MAX_IN = 1120,
 };
 
-static const gg_dtype types[] = {GG_F32, GG_F16, GG_BF16, GG_Q4_0, GG_Q4_1, GG_Q8_0};
-
 static uint16_t bf16_of(float x)
 {
     return (uint16_t)(float_bits(x) >> 16);
@@ -36,12 +34,10 @@ static void random_row(gg_dtype type, size_t n_in, uint64_t *seed, bool extreme,
         else
             memcpy(row + 2 * k, &half, 2);
     }
-    for (size_t b = 0; b < n_in / GG_BLOCK && gg_dtype_is_quantized(type); b++) {
-        uint8_t *block = row + b * gg_dtype_row_bytes(type, GG_BLOCK);
-        const uint16_t d = random_half(seed, extreme), m = random_half(seed, extreme);
-        memcpy(block, &d, 2);
-        if (type == GG_Q4_1)
-            memcpy(block + 2, &m, 2);
+    const size_t unit = unit_inputs(type);
+    for (size_t k = 0; k < n_in && gg_dtype_is_quantized(type); k += unit) {
+        const uint16_t halves[2] = {random_half(seed, extreme), random_half(seed, extreme)};
+        set_halves(type, row + gg_dtype_row_bytes(type, k), halves);
     }
 }
 
@@ -66,8 +62,12 @@ static gg_matrix random_matrix(guards *g, gg_dtype type, size_t n_out, size_t n_
 static gg_qrows view_rows(const gg_qrows *a, size_t row)
 {
     const size_t n_blocks = a->n_in / GG_BLOCK;
-    return (gg_qrows){a->n_in, a->q + row * a->n_in, a->d + row * n_blocks, a->s + row * n_blocks,
-                      a->sum + row * n_blocks};
+    return (gg_qrows){a->n_in,
+                      a->q + row * a->n_in,
+                      a->d + row * n_blocks,
+                      a->s + row * n_blocks,
+                      a->sum + row * n_blocks,
+                      a->half + row * n_blocks};
 }
 
 // One matrix with `rows` rows of activations, as floats and (if the type is quantised) as int8.
@@ -139,8 +139,10 @@ static void check_rows(const product *p)
     guard_free(&g);
 }
 
+// n_in is rounded to what the type can hold.
 static void check_shape(gg_dtype type, size_t n_out, size_t n_in, size_t rows, bool extreme)
 {
+    n_in = whole_units(type, n_in);
     guards g = {.n = 0};
     uint64_t seed = 100 * n_out + n_in + (size_t)type + extreme;
     product p = {.w = random_matrix(&g, type, n_out, n_in, &seed, extreme),
@@ -155,9 +157,12 @@ static void check_shape(gg_dtype type, size_t n_out, size_t n_in, size_t rows, b
     check_rows(&p);
     if (gg_dtype_is_quantized(type)) {
         const size_t blocks = rows * n_in / GG_BLOCK;
-        p.a =
-            (gg_qrows){n_in, guard_alloc(&g, rows * n_in, true), guard_alloc(&g, blocks * 4, true),
-                       guard_alloc(&g, blocks * 4, true), guard_alloc(&g, blocks * 4, true)};
+        p.a = (gg_qrows){n_in,
+                         guard_alloc(&g, rows * n_in, true),
+                         guard_alloc(&g, blocks * 4, true),
+                         guard_alloc(&g, blocks * 4, true),
+                         guard_alloc(&g, blocks * 4, true),
+                         guard_alloc(&g, blocks * 4, true)};
         gg_kernels_scalar.quantize(x, p.ldx, rows, &p.a);
         p.quantized = true;
         check_rows(&p);
@@ -167,55 +172,56 @@ static void check_shape(gg_dtype type, size_t n_out, size_t n_in, size_t rows, b
 
 Test(kernels_matmul, every_row_count_equals_scalar)
 {
-    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
-        check_shape(types[t], 33, 96, MAX_ROWS, false);
-        check_shape(types[t], 16, 64, MAX_ROWS, true);
-        check_shape(types[t], 47, 32, MAX_ROWS, true);
+    for (size_t t = 0; t < WEIGHT_TYPE_COUNT; t++) {
+        check_shape(weight_types[t], 33, 96, MAX_ROWS, false);
+        check_shape(weight_types[t], 16, 64, MAX_ROWS, true);
+        check_shape(weight_types[t], 47, 32, MAX_ROWS, true);
     }
 }
 
 Test(kernels_matmul, many_rows_equal_scalar)
 {
-    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
-        check_shape(types[t], 33, 96, 71, false);
-        check_shape(types[t], 16, 32, 133, true);
-        if (gg_dtype_is_quantized(types[t])) // more blocks than a level decodes at once
-            check_shape(types[t], 20, 1120, 35, t % 2 == 0);
+    for (size_t t = 0; t < WEIGHT_TYPE_COUNT; t++) {
+        check_shape(weight_types[t], 33, 96, 71, false);
+        check_shape(weight_types[t], 16, 32, 133, true);
+        if (gg_dtype_is_quantized(weight_types[t])) // more blocks than a level decodes at once
+            check_shape(weight_types[t], 20, 1120, 35, t % 2 == 0);
     }
 }
 
 Test(kernels_matmul, odd_shapes_equal_scalar)
 {
-    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+    for (size_t t = 0; t < WEIGHT_TYPE_COUNT; t++) {
         for (size_t n_out = 1; n_out <= 18; n_out++)
-            check_shape(types[t], n_out, 32, 3, n_out % 2 == 0);
-        check_shape(types[t], 64, MAX_IN, 5, false);
-        check_shape(types[t], 5, MAX_IN, 17, true);
-        for (size_t n_in = 1; n_in < 40 && !gg_dtype_is_quantized(types[t]); n_in += 3)
-            check_shape(types[t], 20, n_in, 2, n_in % 2 == 0);
+            check_shape(weight_types[t], n_out, 32, 3, n_out % 2 == 0);
+        check_shape(weight_types[t], 64, MAX_IN, 5, false);
+        check_shape(weight_types[t], 5, MAX_IN, 17, true);
+        for (size_t n_in = 1; n_in < 40 && !gg_dtype_is_quantized(weight_types[t]); n_in += 3)
+            check_shape(weight_types[t], 20, n_in, 2, n_in % 2 == 0);
     }
 }
 
 // Ranges of tiles touch their own outputs only, and give what the whole gives.
 Test(kernels_matmul, tile_ranges_are_independent)
 {
-    static float x[3 * 64], whole[3 * 90], part[3 * 90];
+    enum { N_IN = 256, BLOCKS = 3 * N_IN / GG_BLOCK };
+    static float x[3 * N_IN], whole[3 * 90], part[3 * 90];
     uint64_t seed = 5;
-    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+    for (size_t t = 0; t < WEIGHT_TYPE_COUNT; t++) {
         guards g = {.n = 0};
-        int8_t q[3 * 64];
-        float d[6], s[6];
-        int32_t sum[6];
-        product p = {.w = random_matrix(&g, types[t], 85, 64, &seed, false),
+        int8_t q[3 * N_IN];
+        float d[BLOCKS], s[BLOCKS];
+        int32_t sum[BLOCKS], half[BLOCKS];
+        product p = {.w = random_matrix(&g, weight_types[t], 85, N_IN, &seed, false),
                      .x = x,
-                     .ldx = 64,
+                     .ldx = N_IN,
                      .rows = 3,
                      .ldy = 90,
-                     .a = {64, q, d, s, sum},
-                     .quantized = gg_dtype_is_quantized(types[t])};
+                     .a = {N_IN, q, d, s, sum, half},
+                     .quantized = gg_dtype_is_quantized(weight_types[t])};
         for (size_t i = 0; i < sizeof x / sizeof x[0]; i++)
             x[i] = random_float(&seed);
-        gg_kernels_scalar.quantize(x, 64, 3, &p.a);
+        gg_kernels_scalar.quantize(x, N_IN, 3, &p.a);
         for (size_t l = 0; test_level(l); l++) {
             fill(whole, 3 * 90);
             fill(part, 3 * 90);
@@ -242,28 +248,29 @@ Test(kernels_matmul, products_are_right)
     static float x[MAX_IN], row[MAX_IN], y[16], z[16];
     static int8_t q[MAX_IN];
     static float d[MAX_IN / 32], s[MAX_IN / 32];
-    static int32_t sum[MAX_IN / 32];
-    const gg_qrows a = {MAX_IN, q, d, s, sum};
+    static int32_t sum[MAX_IN / 32], half[MAX_IN / 32];
     uint64_t seed = 6;
-    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+    for (size_t t = 0; t < WEIGHT_TYPE_COUNT; t++) {
         guards g = {.n = 0};
-        const gg_matrix w = random_matrix(&g, types[t], 16, MAX_IN, &seed, false);
-        for (size_t i = 0; i < MAX_IN; i++)
+        const size_t n_in = whole_units(weight_types[t], MAX_IN);
+        const gg_qrows a = {n_in, q, d, s, sum, half};
+        const gg_matrix w = random_matrix(&g, weight_types[t], 16, n_in, &seed, false);
+        for (size_t i = 0; i < n_in; i++)
             x[i] = random_float(&seed);
-        gg_kernels_scalar.matmul_f(&w, 0, 1, x, MAX_IN, 1, y, 16);
-        gg_kernels_scalar.quantize(x, MAX_IN, 1, &a);
-        if (gg_dtype_is_quantized(types[t]))
+        gg_kernels_scalar.matmul_f(&w, 0, 1, x, n_in, 1, y, 16);
+        gg_kernels_scalar.quantize(x, n_in, 1, &a);
+        if (gg_dtype_is_quantized(weight_types[t]))
             gg_kernels_scalar.matmul_q(&w, 0, 1, &a, 1, z, 16);
         for (size_t o = 0; o < 16; o++) {
             double exact = 0, rounded = 0, magnitude = 0;
             gg_matrix_row(&w, o, row);
-            for (size_t k = 0; k < MAX_IN; k++) {
+            for (size_t k = 0; k < n_in; k++) {
                 exact += (double)row[k] * (double)x[k];
                 rounded += (double)row[k] * (double)d[k / 32] * q[k];
                 magnitude += fabs((double)row[k] * (double)x[k]);
             }
             cr_assert_float_eq((double)y[o], exact, 1e-6 * magnitude);
-            if (gg_dtype_is_quantized(types[t])) {
+            if (gg_dtype_is_quantized(weight_types[t])) {
                 cr_assert_float_eq((double)z[o], rounded, 2e-6 * magnitude);
                 cr_assert_float_eq((double)z[o], exact, 0.004 * magnitude);
             }
@@ -272,41 +279,53 @@ Test(kernels_matmul, products_are_right)
     }
 }
 
-// All weights -128 (Q8_0) or 15 (Q4) against activations of +-127: the largest integer dots.
+// Units whose first bytes are one value and the others another, against activations of +-127: the
+// largest integer dots of every type are among them. All sums here are small multiples of one
+// number, so a float has room for them.
+static void check_largest(gg_dtype type, size_t cut, uint8_t first, uint8_t rest)
+{
+    static const uint16_t halves[2] = {0x3c00, 0};
+    const size_t n_in = unit_inputs(type), bytes = gg_dtype_row_bytes(type, n_in);
+    uint8_t unit[256];
+    float x[256], row[256], d[8], s[8], y[16];
+    int8_t q[256];
+    int32_t sum[8], half[8];
+    const gg_qrows a = {n_in, q, d, s, sum, half};
+    gg_matrix w;
+    cr_assert_eq(gg_matrix_create(type, 16, n_in, &w, NULL), GORGON_OK);
+    memset(unit, rest, sizeof unit);
+    memset(unit, first, cut);
+    set_halves(type, unit, halves);
+    for (size_t o = 0; o < 16; o++)
+        gg_matrix_pack_row(&w, o, unit);
+    gg_matrix_row(&w, 0, row);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        double want = 0;
+        for (size_t i = 0; i < n_in; i++) {
+            x[i] = (float)(i / 64 % 2 ? 127 : 127 * sign);
+            want += (double)row[i] * (double)x[i];
+        }
+        gg_kernels_scalar.quantize(x, n_in, 1, &a);
+        for (size_t l = 0; test_level(l); l++) {
+            test_level(l)->matmul_q(&w, 0, 1, &a, 1, y, 16);
+            for (size_t o = 0; o < 16; o++)
+                cr_assert_float_eq((double)y[o], want, 1e-6 * fabs(want), "%s at %s: %a, want %a",
+                                   gg_dtype_name(type), test_level(l)->name, (double)y[o], want);
+        }
+    }
+    cr_assert_leq(bytes, sizeof unit);
+    gg_matrix_clear(&w);
+}
+
 Test(kernels_matmul, integer_dots_do_not_saturate)
 {
-    static uint8_t row[2 * 34];
-    static float x[64], y[16];
-    int8_t q[64];
-    float d[2], s[2];
-    int32_t sum[2];
-    const gg_qrows a = {64, q, d, s, sum};
-    static const gg_dtype quantized[] = {GG_Q4_0, GG_Q4_1, GG_Q8_0};
-    for (size_t t = 0; t < 3; t++) {
-        gg_matrix w;
-        cr_assert_eq(gg_matrix_create(quantized[t], 16, 64, &w, NULL), GORGON_OK);
-        const size_t bytes = gg_dtype_row_bytes(quantized[t], 32);
-        memset(row, quantized[t] == GG_Q8_0 ? 0x80 : 0xff, sizeof row);
-        for (size_t b = 0; b < 2; b++) {
-            const uint16_t one = 0x3c00, zero = 0;
-            memcpy(row + b * bytes, &one, 2);
-            if (quantized[t] == GG_Q4_1)
-                memcpy(row + b * bytes + 2, &zero, 2);
+    static const uint8_t bytes[] = {0x00, 0x7f, 0x80, 0xff};
+    for (size_t t = 0; t < WEIGHT_TYPE_COUNT; t++) {
+        const size_t unit = gg_dtype_row_bytes(weight_types[t], unit_inputs(weight_types[t]));
+        for (size_t cut = 0; cut < unit && gg_dtype_is_quantized(weight_types[t]); cut += 4) {
+            for (size_t i = 0; i < 16; i++)
+                check_largest(weight_types[t], cut, bytes[i / 4], bytes[i % 4]);
         }
-        for (size_t o = 0; o < 16; o++)
-            gg_matrix_pack_row(&w, o, row);
-        for (int sign = -1; sign <= 1; sign += 2) {
-            for (size_t i = 0; i < 64; i++)
-                x[i] = (float)(127 * sign);
-            gg_kernels_scalar.quantize(x, 64, 1, &a);
-            const int weight = quantized[t] == GG_Q8_0 ? -128 : quantized[t] == GG_Q4_0 ? 7 : 15;
-            for (size_t l = 0; test_level(l); l++) {
-                test_level(l)->matmul_q(&w, 0, 1, &a, 1, y, 16);
-                for (size_t o = 0; o < 16; o++)
-                    cr_assert_eq(y[o], (float)(64 * 127 * sign * weight));
-            }
-        }
-        gg_matrix_clear(&w);
     }
 }
 

@@ -1,30 +1,27 @@
-// The quantised product on int8 tiles (AMX): one tile product is 16 outputs x up to 16 rows over a
-// block of 32. A packed weight block is a B tile as it lies in memory (Q8_0) or after its nibbles
-// are spread (Q4). The integer dots leave through memory and are scaled as at every other level.
+// The quantised product on int8 tiles (AMX): one tile product is 16 outputs x up to 16 rows over
+// the 32 or 16 inputs that share a scale. A packed weight block is a B tile as it lies in memory
+// (Q8_0) or decoded. The integer dots leave through memory and are scaled as at every other level.
 // Few rows do not fill a tile: they are the AVX-512 level's. Everything else is in its table too.
 #include "kernels/tiles.h"
 
+#include "kernels/vector_decode.h"
+
 enum {
-    AHEAD = 1,      // blocks whose tile products run before their dots are scaled
+    AHEAD = 1,      // spans whose tile products run before their dots are scaled
     MIN_ROWS = 12,  // below, AVX-512 is faster
     TILE_ROWS = 16, // rows of activations in a tile
     MAX_PARTS = 4,  // row tiles that share one decoding of the weights
     CHUNK = 24,     // blocks whose weights and scales are decoded at once
-    BLOCK_Q = 512,  // bytes of a block as a B tile: [8][16][4]
     C_TILE = 0,     // tile registers
     A_TILE = 1,
     B_TILE = 2,
 };
 
-// The weights of one tile over a chunk of blocks.
-typedef struct weights {
-    _Alignas(64) int8_t q[CHUNK][BLOCK_Q];
-    float d[CHUNK][GG_TILE], m[CHUNK][GG_TILE];
-} weights;
-
-// Scales of a row tile over a chunk of blocks, rows side by side; 0 for rows that do not exist.
+// Factors of the weights' scales and minima: a row tile over a chunk of blocks, rows side by side;
+// 0 for rows that do not exist.
 typedef struct scales {
-    _Alignas(64) float d[CHUNK][TILE_ROWS], s[CHUNK][TILE_ROWS];
+    _Alignas(64) float d[CHUNK][TILE_ROWS];
+    float s[CHUNK][SPANS][TILE_ROWS];
 } scales;
 
 // A row tile. The tile product always takes `height` rows and ends with the last row of the part;
@@ -42,15 +39,10 @@ typedef struct call {
     size_t block0, blocks; // the chunk
     size_t n_parts;
     part part[MAX_PARTS];
-    weights weights;
-    // Dots of blocks in turn. `skip` shifts the reading; rows that do not exist read what follows.
+    decoded weights[CHUNK]; // of one tile
+    // Dots of spans in turn. `skip` shifts the reading; rows that do not exist read what follows.
     _Alignas(64) int32_t dots[AHEAD + 1][TILE_ROWS][GG_TILE];
 } call;
-
-INLINE size_t block_bytes(const gg_dtype type)
-{
-    return type == GG_Q4_0 ? 288 : type == GG_Q4_1 ? 320 : 544;
-}
 
 static void configure(size_t rows, size_t row_bytes)
 {
@@ -62,98 +54,89 @@ static void configure(size_t rows, size_t row_bytes)
     load_config(&c);
 }
 
-// One block of weights: scales as floats, Q4 values as bytes. Q4_0 becomes signed here, once,
-// so that no row has to subtract 8 * sum.
-INLINE void decode_block(const gg_dtype type, const uint8_t *block, weights *w, size_t b)
-{
-    const uint16_t *scale = (const uint16_t *)(const void *)block;
-    vf_store(w->d[b], vf_load_f16(scale));
-    if (type == GG_Q8_0)
-        return;
-    if (type == GG_Q4_1)
-        vf_store(w->m[b], vf_load_f16(scale + GG_TILE));
-    const uint8_t *raw = block + (type == GG_Q4_1 ? 64 : 32);
-    const __m512i low = _mm512_set1_epi8(15);
-    const __m512i zero = _mm512_set1_epi8(type == GG_Q4_0 ? 8 : 0);
-    UNROLL
-    for (size_t g = 0; g < 4; g++) {
-        const __m512i pair = _mm512_loadu_si512(raw + 64 * g);
-        const __m512i high = _mm512_maskz_srli_epi16(0xffffffffu, pair, 4);
-        const __m512i q0 = _mm512_and_si512(pair, low), q1 = _mm512_and_si512(high, low);
-        _mm512_store_si512(w->q[b] + 64 * g, _mm512_sub_epi8(q0, zero));
-        _mm512_store_si512(w->q[b] + 64 * (g + 4), _mm512_sub_epi8(q1, zero));
-    }
-}
-
-// Decodes block b of a tile, if there is one.
+// Decodes block b of a tile's chunk, if there is one.
 INLINE void decode(const gg_dtype type, const uint8_t *tile, call *c, size_t b)
 {
     if (b >= c->blocks)
         return;
-    const uint8_t *block = tile + b * block_bytes(type);
-    // The same block of the next tile: an address that may lie beyond the matrix.
-    const uintptr_t next = (uintptr_t)block + c->w->tile_bytes;
-    UNROLL
-    for (size_t line = 0; line < block_bytes(type); line += TILE_LINE)
-        _mm_prefetch((const char *)(next + line), _MM_HINT_T0);
-    decode_block(type, block, &c->weights, b);
+    const block w = block_of(type, tile, c->block0 + b);
+    prefetch(type, w, c->w->tile_bytes); // the same block of the next tile
+    if (type == GG_Q8_0)
+        decode_scales(type, w, &c->weights[b]);
+    else
+        decode_block(type, w, &c->weights[b]);
 }
 
-// The dots of one block to memory.
-INLINE void multiply(const int8_t *a, size_t lda, const void *b, void *dots)
+INLINE size_t spans_of(const gg_dtype type)
+{
+    return gg_weight_form_of(type).split ? SPANS : 1;
+}
+
+// The B tile of a span: Q8_0 as it is packed.
+INLINE const void *span_q(const gg_dtype type, const uint8_t *tile, const call *c, size_t span)
+{
+    const size_t spans = spans_of(type);
+    if (type == GG_Q8_0)
+        return block_of(type, tile, c->block0 + span).unit + GG_TILE * 2;
+    return c->weights[span / spans].q[span % spans * (GROUPS / spans)];
+}
+
+// The dots of one span to memory.
+INLINE void multiply(const gg_dtype type, const call *c, const int8_t *a, const uint8_t *tile,
+                     size_t span, void *dots)
 {
     // C_TILE, A_TILE, B_TILE: the names of registers have to be literals.
     _tile_zero(0);
-    _tile_loadd(1, a, lda);
-    _tile_loadd(2, b, TILE_LINE);
+    _tile_loadd(1, a + span * (GG_BLOCK / spans_of(type)), c->w->n_in);
+    _tile_loadd(2, span_q(type, tile, c, span), TILE_LINE);
     _tile_dpbssd(0, 1, 2);
     _tile_stored(0, dots, TILE_LINE);
 }
 
-// acc of `rows` rows after one block.
-INLINE void scale_block(const gg_dtype type, const size_t rows, const int32_t *dots, const call *c,
-                        const scales *s, size_t b, vf *acc)
+// acc of `rows` rows after one span.
+INLINE void scale_span(const gg_dtype type, const size_t rows, const int32_t *dots, const call *c,
+                       const scales *s, size_t span, vf *acc)
 {
-    const vf d = vf_load(c->weights.d[b]), m = type == GG_Q4_1 ? vf_load(c->weights.m[b]) : d;
+    const bool minimum = gg_weight_form_of(type).minimum;
+    const size_t b = span / spans_of(type), h = span % spans_of(type);
+    const decoded *w = &c->weights[b];
+    const vf d = vf_load(w->d[h]), m = minimum ? vf_load(w->m[h]) : d;
     UNROLL
     for (size_t r = 0; r < rows; r++) {
         const vf isum = vi_to_float(_mm512_loadu_si512(dots + r * GG_TILE));
         acc[r] = vf_fma(isum, vf_mul(d, vf_set1(s->d[b][r])), acc[r]);
-        if (type == GG_Q4_1)
-            acc[r] = vf_fma(m, vf_set1(s->s[b][r]), acc[r]);
+        if (minimum)
+            acc[r] = vf_fma(m, vf_set1(s->s[b][h][r]), acc[r]);
     }
 }
 
 // One row tile and one weight tile over the chunk; y holds the accumulators between chunks.
-INLINE void part_tile(const gg_dtype type, const size_t rows, call *c, const part *p,
-                      const uint8_t *block, size_t tile)
+INLINE void part_tile(const gg_dtype type, const size_t rows, call *c, const part *p, size_t t)
 {
-    const __mmask16 outputs = first_lanes(c->w->n_out - tile * GG_TILE);
-    float *y = p->y + tile * GG_TILE;
+    const uint8_t *tile = c->w->tiles + t * c->w->tile_bytes;
+    const __mmask16 outputs = first_lanes(c->w->n_out - t * GG_TILE);
+    float *y = p->y + t * GG_TILE;
     vf acc[TILE_ROWS];
     UNROLL
     for (size_t r = 0; r < rows; r++) {
         const bool old = r < p->rows && c->block0 > 0;
         acc[r] = _mm512_maskz_loadu_ps(old ? outputs : 0, y + (old ? r * c->ldy : 0));
     }
-    const size_t step = type == GG_Q8_0 ? block_bytes(type) : BLOCK_Q;
-    const uint8_t *q = type == GG_Q8_0 ? block + 32 : (const uint8_t *)c->weights.q;
-    const size_t lda = c->w->n_in, blocks = c->blocks;
+    const size_t spans = spans_of(type), n = c->blocks * spans;
     const bool first = p == c->part;
     for (size_t b = 0; first && b < 2 * AHEAD; b++)
-        decode(type, block, c, b);
+        decode(type, tile, c, b);
     order_memory();
-    for (size_t b = 0; b < AHEAD && b < blocks; b++)
-        multiply(p->a + b * GG_BLOCK, lda, q + b * step, c->dots[b]);
-    for (size_t b = 0; b < blocks; b++) {
-        if (first)
-            decode(type, block, c, b + 2 * AHEAD);
+    for (size_t i = 0; i < AHEAD && i < n; i++)
+        multiply(type, c, p->a, tile, i, c->dots[i]);
+    for (size_t i = 0; i < n; i++) {
+        if (first && i % spans == 0)
+            decode(type, tile, c, i / spans + 2 * AHEAD);
         order_memory();
-        scale_block(type, rows, c->dots[b % AHEAD][p->skip], c, &p->scale, b, acc);
+        scale_span(type, rows, c->dots[i % AHEAD][p->skip], c, &p->scale, i, acc);
         order_memory();
-        if (b + AHEAD < blocks)
-            multiply(p->a + (b + AHEAD) * GG_BLOCK, lda, q + (b + AHEAD) * step,
-                     c->dots[b % AHEAD]);
+        if (i + AHEAD < n)
+            multiply(type, c, p->a, tile, i + AHEAD, c->dots[i % AHEAD]);
     }
     UNROLL
     for (size_t r = 0; r < rows; r++) {
@@ -165,26 +148,50 @@ INLINE void part_tile(const gg_dtype type, const size_t rows, call *c, const par
 INLINE void chunk_tiles(const gg_dtype type, call *c)
 {
     for (size_t t = c->tile0; t < c->tile1; t++) {
-        const uint8_t *block = c->w->tiles + t * c->w->tile_bytes + c->block0 * block_bytes(type);
         for (size_t i = 0; i < c->n_parts; i++) {
             if (c->part[i].rows <= 8)
-                part_tile(type, 8, c, &c->part[i], block, t);
+                part_tile(type, 8, c, &c->part[i], t);
             else if (c->part[i].rows <= 12)
-                part_tile(type, 12, c, &c->part[i], block, t);
+                part_tile(type, 12, c, &c->part[i], t);
             else
-                part_tile(type, TILE_ROWS, c, &c->part[i], block, t);
+                part_tile(type, TILE_ROWS, c, &c->part[i], t);
         }
     }
 }
 
-static void fill_scales(const float *from, size_t n_blocks, size_t rows, size_t blocks,
-                        float (*to)[TILE_ROWS])
+// Values of rows side by side: from[r * step], 0 beyond the last.
+INLINE vf across(const float *from, size_t rows, size_t step)
 {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)n_blocks));
-    for (size_t b = 0; b < blocks; b++)
-        vf_store(to[b],
-                 _mm512_mask_i32gather_ps(vf_set1(0.0f), first_lanes(rows), at, from + b, 4));
+    const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step));
+    return _mm512_mask_i32gather_ps(vf_set1(0.0f), first_lanes(rows), at, from, 4);
+}
+
+INLINE vf across_integers(const int32_t *from, size_t rows, size_t step)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step));
+    return vi_to_float(_mm512_mask_i32gather_epi32(vi_set1(0), first_lanes(rows), at, from, 4));
+}
+
+// Of rows from `first` on and the chunk.
+static void fill_scales(const call *c, const gg_qrows *a, size_t first, size_t rows, scales *to)
+{
+    const gg_weight_form f = gg_weight_form_of(c->w->type);
+    const size_t n_blocks = c->w->n_in / GG_BLOCK;
+    for (size_t b = 0; b < c->blocks; b++) {
+        const size_t i = first * n_blocks + c->block0 + b;
+        const vf d = across(a->d + i, rows, n_blocks);
+        vf_store(to->d[b], d);
+        if (f.minimum && f.split) {
+            const vf sum = across_integers(a->sum + i, rows, n_blocks);
+            const vf half = across_integers(a->half + i, rows, n_blocks);
+            vf_store(to->s[b][0], vf_mul(d, half));
+            vf_store(to->s[b][1], vf_mul(d, vf_sub(sum, half))); // small integers: exact
+        } else if (f.minimum) {
+            vf_store(to->s[b][0], across(a->s + i, rows, n_blocks));
+        }
+    }
 }
 
 // Rows [row, row + rows) of the call, at most MAX_PARTS tiles of `height` rows.
@@ -201,17 +208,18 @@ static void group(call *c, const gg_qrows *a, size_t row, size_t rows, size_t he
             p->skip = height - p->rows;
             p->a = a->q + (r - p->skip) * c->w->n_in + c->block0 * GG_BLOCK;
             p->y = y + r * c->ldy;
-            const size_t first = r * n_blocks + c->block0;
-            fill_scales(a->d + first, n_blocks, p->rows, c->blocks, p->scale.d);
-            if (c->w->type == GG_Q4_1)
-                fill_scales(a->s + first, n_blocks, p->rows, c->blocks, p->scale.s);
+            fill_scales(c, a, r, p->rows, &p->scale);
         }
-        if (c->w->type == GG_Q4_0)
-            chunk_tiles(GG_Q4_0, c);
-        else if (c->w->type == GG_Q4_1)
-            chunk_tiles(GG_Q4_1, c);
-        else if (c->w->type == GG_Q8_0)
-            chunk_tiles(GG_Q8_0, c);
+        switch (c->w->type) {
+#define GG_PRODUCT(TYPE, ...)                                                                      \
+    case GG_##TYPE:                                                                                \
+        chunk_tiles(GG_##TYPE, c);                                                                 \
+        break;
+            GG_QUANTIZED_TYPES(GG_PRODUCT)
+#undef GG_PRODUCT
+        default:
+            break;
+        }
     }
 }
 
@@ -230,7 +238,7 @@ void gg_amx_matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qr
     c.ldy = ldy;
     memset(c.dots, 0, sizeof c.dots);
     const size_t parts = (rows + TILE_ROWS - 1) / TILE_ROWS, height = (rows + parts - 1) / parts;
-    configure(height, GG_BLOCK);
+    configure(height, (size_t)GG_BLOCK / spans_of(w->type));
     for (size_t row = 0; row < rows; row += MAX_PARTS * height) {
         const size_t left = rows - row;
         group(&c, a, row, left < MAX_PARTS * height ? left : MAX_PARTS * height, height, y);

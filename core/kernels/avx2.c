@@ -4,11 +4,11 @@
 #include "kernels/simd_avx2.h" // the lanes in terms of which the others are written
 
 #include "kernels/vector_attend.h"
+#include "kernels/vector_decode.h"
 #include "kernels/vector_float.h"
 #include "kernels/vector_ops.h"
 
 enum {
-    GROUPS = 8,      // groups of four inputs in a block
     MAX_ROWS = 4,    // rows per pass over a weight tile
     PREFETCH = 4096, // bytes
 };
@@ -17,16 +17,11 @@ enum {
 typedef struct q_rows {
     const int8_t *q;
     const float *d, *s;
-    const int32_t *sum;
+    const int32_t *sum, *half;
     float *y; // at the tile's first output
     size_t ldy;
     size_t n_blocks, n_out; // n_out: outputs of this tile that exist, 1..16
 } q_rows;
-
-INLINE size_t block_bytes(const gg_dtype type)
-{
-    return type == GG_Q4_0 ? 288 : type == GG_Q4_1 ? 320 : 544;
-}
 
 INLINE __m256i broadcast4(const int8_t *p)
 {
@@ -35,128 +30,147 @@ INLINE __m256i broadcast4(const int8_t *p)
     return _mm256_set1_epi32(x);
 }
 
-INLINE __m256 load_half8(const uint8_t *p)
+// Outputs 8 * half .. + 7 of a group as unsigned bytes.
+INLINE __m256i decode_half(const gg_dtype type, block w, const size_t half, size_t g)
 {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)(const void *)p));
+    const vi q = decode_group(type, w, (int)g);
+    return half ? q.hi : q.lo;
 }
 
-// Integer dots of outputs 8 * half .. + 7 of a block: the only thing that a new weight type adds.
-// Weights are taken as unsigned bytes; what the sums start from makes up for it.
+// Integer dots of 8 outputs with `rows` rows over groups [begin, begin + groups), added to isum;
+// x: the rows' bytes at the block. The sums start from start_of(type, sum of the bytes).
 #ifdef GG_AVXVNNI
-INLINE void dot_block(const gg_dtype type, const size_t rows, const uint8_t *block, size_t half,
-                      const q_rows *a, size_t b, __m256i *isum)
+INLINE int start_of(const gg_dtype type, int32_t sum)
 {
-    const int zero = type == GG_Q8_0 ? 128 : type == GG_Q4_0 ? 8 : 0;
-    const int8_t *x = a->q + b * GG_BLOCK;
-    const size_t ldx = a->n_blocks * GG_BLOCK;
+    return -gg_weight_form_of(type).zero * sum;
+}
+
+INLINE void dot_groups(const gg_dtype type, const size_t rows, block w, const size_t half,
+                       size_t begin, const size_t groups, const int8_t *x, size_t ldx,
+                       __m256i *isum)
+{
     UNROLL
-    for (size_t r = 0; r < rows; r++)
-        isum[r] = _mm256_set1_epi32(zero ? -zero * a->sum[r * a->n_blocks + b] : 0);
-    const uint8_t *raw = block + (type == GG_Q4_1 ? 64 : 32) + 32 * half;
-    UNROLL
-    for (size_t g = 0; g < GROUPS; g++) {
-        const size_t line = type == GG_Q8_0 ? g : g % 4;
-        __m256i w = load_i256(raw + 64 * line);
-        if (type == GG_Q8_0)
-            w = _mm256_xor_si256(w, _mm256_set1_epi8((char)-128));
-        else
-            w = _mm256_and_si256(g < 4 ? w : _mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+    for (size_t g = begin; g < begin + groups; g++) {
+        const __m256i q = decode_half(type, w, half, g);
         UNROLL
         for (size_t r = 0; r < rows; r++)
-            isum[r] = _mm256_dpbusd_avx_epi32(isum[r], w, broadcast4(x + r * ldx + 4 * g));
+            isum[r] = _mm256_dpbusd_avx_epi32(isum[r], q, broadcast4(x + r * ldx + 4 * g));
     }
 }
 #else
-// Integer dots of 8 outputs with `rows` rows, nibbles: the sum over all 8 groups fits in 16 bits
-// (15 * 127 * 2 * 8 = 30480).
-INLINE void dot_nibbles(const size_t rows, const uint8_t *raw, const int8_t *x, size_t ldx,
+// Groups whose sum fits in the 16 bits of vpmaddubsw: of 4 bits 15 * 127 * 2 * 8 = 30480, of 5
+// bits 31496, of 6 bits 32004; 0: not even one unless weights are signed.
+INLINE size_t fitting_groups(const gg_dtype type)
+{
+    const int bits = gg_weight_form_of(type).bits;
+    return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 0;
+}
+
+INLINE int start_of(const gg_dtype type, int32_t sum)
+{
+    return fitting_groups(type) ? -gg_weight_form_of(type).zero * sum : 0;
+}
+
+INLINE void dot_fitting(const gg_dtype type, const size_t rows, block w, const size_t half,
+                        size_t begin, const size_t groups, const int8_t *x, size_t ldx,
                         __m256i *isum)
 {
-    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    __m256i w[GROUPS];
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i q[GROUPS];
     UNROLL
-    for (size_t g = 0; g < GROUPS / 2; g++) {
-        const __m256i pair = load_i256(raw + 64 * g);
-        w[g] = _mm256_and_si256(pair, low);
-        w[g + 4] = _mm256_and_si256(_mm256_srli_epi16(pair, 4), low);
-    }
+    for (size_t g = 0; g < groups; g++)
+        q[g] = decode_half(type, w, half, begin + g);
     UNROLL
     for (size_t r = 0; r < rows; r++) {
-        const int8_t *q = x + r * ldx;
-        __m256i sum16 = _mm256_maddubs_epi16(w[0], broadcast4(q));
+        const int8_t *p = x + r * ldx + 4 * begin;
+        __m256i sum16 = _mm256_maddubs_epi16(q[0], broadcast4(p));
         UNROLL
-        for (size_t g = 1; g < GROUPS; g++)
-            sum16 = _mm256_add_epi16(sum16, _mm256_maddubs_epi16(w[g], broadcast4(q + 4 * g)));
-        isum[r] = _mm256_madd_epi16(sum16, ones);
+        for (size_t g = 1; g < groups; g++)
+            sum16 = _mm256_add_epi16(sum16, _mm256_maddubs_epi16(q[g], broadcast4(p + 4 * g)));
+        isum[r] = _mm256_add_epi32(isum[r], _mm256_madd_epi16(sum16, ones));
     }
 }
 
-// The same for signed bytes as |w| * sign(a, w): a is never -128, so no sign is lost, and |-128|
-// is 128 as an unsigned byte. One group just fits in 16 bits (128 * 127 * 2 = 32512).
-INLINE void dot_bytes(const size_t rows, const uint8_t *raw, const int8_t *x, size_t ldx,
-                      __m256i *isum)
+// Signed bytes as |w| * sign(a, w): a is never -128, so no sign is lost, and |-128| is 128 as an
+// unsigned byte. One group just fits in 16 bits (128 * 127 * 2 = 32512).
+INLINE void dot_signed(const gg_dtype type, const size_t rows, block w, const size_t half,
+                       size_t begin, const size_t groups, const int8_t *x, size_t ldx,
+                       __m256i *isum)
 {
-    const __m256i ones = _mm256_set1_epi16(1);
+    const __m256i ones = _mm256_set1_epi16(1), zero = _mm256_set1_epi8((char)-128);
     UNROLL
-    for (size_t g = 0; g < GROUPS; g++) {
-        const __m256i w = load_i256(raw + 64 * g), magnitude = _mm256_abs_epi8(w);
+    for (size_t g = begin; g < begin + groups; g++) {
+        const __m256i q = _mm256_sub_epi8(decode_half(type, w, half, g), zero);
+        const __m256i magnitude = _mm256_abs_epi8(q);
         UNROLL
         for (size_t r = 0; r < rows; r++) {
-            const __m256i a = _mm256_sign_epi8(broadcast4(x + r * ldx + 4 * g), w);
+            const __m256i a = _mm256_sign_epi8(broadcast4(x + r * ldx + 4 * g), q);
             const __m256i t = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, a), ones);
-            isum[r] = g == 0 ? t : _mm256_add_epi32(isum[r], t);
+            isum[r] = _mm256_add_epi32(isum[r], t);
         }
     }
 }
 
-INLINE void dot_block(const gg_dtype type, const size_t rows, const uint8_t *block, size_t half,
-                      const q_rows *a, size_t b, __m256i *isum)
+INLINE void dot_groups(const gg_dtype type, const size_t rows, block w, const size_t half,
+                       size_t begin, const size_t groups, const int8_t *x, size_t ldx,
+                       __m256i *isum)
 {
-    const int8_t *x = a->q + b * GG_BLOCK;
-    const size_t ldx = a->n_blocks * GG_BLOCK;
-    if (type == GG_Q8_0) {
-        dot_bytes(rows, block + 32 + 32 * half, x, ldx, isum);
-        return;
-    }
-    dot_nibbles(rows, block + (type == GG_Q4_1 ? 64 : 32) + 32 * half, x, ldx, isum);
-    if (type == GG_Q4_1)
-        return;
+    const size_t fit = fitting_groups(type), step = fit && fit < groups ? fit : groups;
     UNROLL
-    for (size_t r = 0; r < rows; r++)
-        isum[r] = _mm256_sub_epi32(isum[r], _mm256_set1_epi32(8 * a->sum[r * a->n_blocks + b]));
+    for (size_t g = begin; g < begin + groups; g += step) {
+        if (fit)
+            dot_fitting(type, rows, w, half, g, step, x, ldx, isum);
+        else
+            dot_signed(type, rows, w, half, g, step, x, ldx, isum);
+    }
 }
 #endif
 
-// A hint: the address may lie beyond the matrix.
-INLINE void prefetch(const uint8_t *p, size_t offset)
+// Span h of block b: 32 inputs, or 16 of a split type.
+INLINE void q_span(const gg_dtype type, const size_t rows, block w, const size_t half,
+                   const size_t h, const q_rows *a, size_t b, __m256 *acc)
 {
-    _mm_prefetch((const char *)((uintptr_t)p + offset), _MM_HINT_T0);
+    const gg_weight_form f = gg_weight_form_of(type);
+    const size_t groups = f.split ? GROUPS / SPANS : GROUPS;
+    __m256i isum[MAX_ROWS];
+    int32_t sum[MAX_ROWS];
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = r * a->n_blocks + b;
+        sum[r] = !f.split ? a->sum[i] : h == 0 ? a->half[i] : a->sum[i] - a->half[i];
+        isum[r] = _mm256_set1_epi32(start_of(type, sum[r]));
+    }
+    dot_groups(type, rows, w, half, h * groups, groups, a->q + b * GG_BLOCK, a->n_blocks * GG_BLOCK,
+               isum);
+    vf both, minima;
+    decode_scale(type, w, (int)h, &both, &minima);
+    const __m256 d = half ? both.hi : both.lo, m = half ? minima.hi : minima.lo;
+    UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = r * a->n_blocks + b;
+        const __m256 c = _mm256_mul_ps(d, _mm256_set1_ps(a->d[i]));
+        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[r]), c, acc[r]);
+        const float s = f.split ? a->d[i] * (float)sum[r] : a->s[i];
+        if (f.minimum)
+            acc[r] = _mm256_fmadd_ps(m, _mm256_set1_ps(s), acc[r]);
+    }
 }
 
 // Outputs 8 * half .. + 7 of a tile: with both halves at once the accumulators do not fit into
 // sixteen registers.
-INLINE void q_half(const gg_dtype type, const size_t rows, const uint8_t *tile, size_t half,
+INLINE void q_half(const gg_dtype type, const size_t rows, const uint8_t *tile, const size_t half,
                    const q_rows *a, __m256 *acc)
 {
     UNROLL
     for (size_t r = 0; r < rows; r++)
         acc[r] = _mm256_setzero_ps();
     for (size_t b = 0; b < a->n_blocks; b++) {
-        const uint8_t *block = tile + b * block_bytes(type);
-        for (size_t line = 0; half == 0 && line < block_bytes(type); line += 64)
-            prefetch(block, PREFETCH + line);
-        __m256i isum[MAX_ROWS];
-        dot_block(type, rows, block, half, a, b, isum);
-        const __m256 d = load_half8(block + 16 * half);
-        const __m256 m = load_half8(block + 32 + 16 * half);
-        UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            const size_t i = r * a->n_blocks + b;
-            const __m256 c = _mm256_mul_ps(d, _mm256_set1_ps(a->d[i]));
-            acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum[r]), c, acc[r]);
-            if (type == GG_Q4_1)
-                acc[r] = _mm256_fmadd_ps(m, _mm256_set1_ps(a->s[i]), acc[r]);
-        }
+        const block w = block_of(type, tile, b);
+        if (half == 0)
+            prefetch(type, w, PREFETCH);
+        q_span(type, rows, w, half, 0, a, b, acc);
+        if (gg_weight_form_of(type).split)
+            q_span(type, rows, w, half, 1, a, b, acc);
     }
 }
 
@@ -193,6 +207,7 @@ INLINE void q_tile_rows(const gg_dtype type, const uint8_t *tile, size_t rows, q
         a.d += n * a.n_blocks;
         a.s += n * a.n_blocks;
         a.sum += n * a.n_blocks;
+        a.half += n * a.n_blocks;
         a.y += n * a.ldy;
     }
 }
@@ -208,17 +223,22 @@ static void matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qr
             .d = a->d,
             .s = a->s,
             .sum = a->sum,
+            .half = a->half,
             .y = y + t * GG_TILE,
             .ldy = ldy,
             .n_blocks = w->n_in / GG_BLOCK,
             .n_out = left < GG_TILE ? left : GG_TILE,
         };
-        if (w->type == GG_Q4_0)
-            q_tile_rows(GG_Q4_0, tile, rows, part);
-        else if (w->type == GG_Q4_1)
-            q_tile_rows(GG_Q4_1, tile, rows, part);
-        else if (w->type == GG_Q8_0)
-            q_tile_rows(GG_Q8_0, tile, rows, part);
+        switch (w->type) {
+#define GG_PRODUCT(TYPE, ...)                                                                      \
+    case GG_##TYPE:                                                                                \
+        q_tile_rows(GG_##TYPE, tile, rows, part);                                                  \
+        break;
+            GG_QUANTIZED_TYPES(GG_PRODUCT)
+#undef GG_PRODUCT
+        default:
+            break;
+        }
     }
 }
 

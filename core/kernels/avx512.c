@@ -4,11 +4,11 @@
 #include "kernels/simd_avx512.h" // the lanes in terms of which the others are written
 
 #include "kernels/vector_attend.h"
+#include "kernels/vector_decode.h"
 #include "kernels/vector_float.h"
 #include "kernels/vector_ops.h"
 
 enum {
-    GROUPS = 8,      // groups of four inputs in a block
     MAX_ROWS = 8,    // rows per pass over a weight tile
     PREFETCH = 4096, // bytes
 };
@@ -17,45 +17,12 @@ enum {
 typedef struct q_rows {
     const int8_t *q;
     const float *d, *s;
-    const int32_t *sum;
+    const int32_t *sum, *half;
     float *y; // at the tile's first output
     size_t ldy;
     size_t n_blocks;
     __mmask16 outputs; // outputs of this tile that exist
 } q_rows;
-
-INLINE size_t block_bytes(const gg_dtype type)
-{
-    return type == GG_Q4_0 ? 288 : type == GG_Q4_1 ? 320 : 544;
-}
-
-// The block's weights as unsigned bytes: the only thing that a new weight type adds.
-INLINE void decode(const gg_dtype type, const uint8_t *block, __m512i q[GROUPS])
-{
-    if (type == GG_Q8_0) {
-        UNROLL
-        for (size_t g = 0; g < GROUPS; g++)
-            q[g] = _mm512_xor_si512(_mm512_loadu_si512(block + 32 + 64 * g),
-                                    _mm512_set1_epi8((char)-128));
-        return;
-    }
-    const uint8_t *raw = block + (type == GG_Q4_1 ? 64 : 32);
-    const __m512i low = _mm512_set1_epi8(15);
-    UNROLL
-    for (size_t g = 0; g < GROUPS / 2; g++) {
-        const __m512i pair = _mm512_loadu_si512(raw + 64 * g);
-        q[g] = _mm512_and_si512(pair, low);
-        q[g + 4] = _mm512_and_si512(_mm512_maskz_srli_epi16(0xffffffffu, pair, 4), low);
-    }
-}
-
-// What sum(q * a) must start from, so that unsigned weights give the signed dot.
-INLINE __m512i start(const gg_dtype type, int32_t sum)
-{
-    if (type == GG_Q4_1)
-        return _mm512_setzero_si512();
-    return _mm512_set1_epi32(sum * (type == GG_Q4_0 ? -8 : -128));
-}
 
 // acc + four products per output: unsigned weight bytes times the four bytes at p.
 INLINE __m512i dot4(__m512i acc, __m512i w, const int8_t *p)
@@ -65,36 +32,40 @@ INLINE __m512i dot4(__m512i acc, __m512i w, const int8_t *p)
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(x));
 }
 
-// A hint: the address may lie beyond the matrix.
-INLINE void prefetch(const uint8_t *p, size_t offset)
+// Span h of block b: 32 inputs, or 16 of a split type.
+INLINE void q_span(const gg_dtype type, const size_t rows, block w, const size_t h, const q_rows *a,
+                   size_t b, __m512 *acc)
 {
-    _mm_prefetch((const char *)((uintptr_t)p + offset), _MM_HINT_T0);
-}
-
-INLINE void q_block(const gg_dtype type, const size_t rows, const uint8_t *block, const q_rows *a,
-                    size_t b, __m512 *acc)
-{
+    const gg_weight_form f = gg_weight_form_of(type);
+    const size_t groups = f.split ? GROUPS / SPANS : GROUPS;
     __m512i q[GROUPS], isum[MAX_ROWS];
-    decode(type, block, q);
-    const vf d = vf_load_f16((const uint16_t *)(const void *)block);
-    const vf m = type == GG_Q4_1 ? vf_load_f16((const uint16_t *)(const void *)(block + 32)) : d;
+    int32_t sum[MAX_ROWS];
+    vf d, m;
     UNROLL
-    for (size_t r = 0; r < rows; r++)
-        isum[r] = start(type, a->sum[r * a->n_blocks + b]);
-    // Rows inside groups: the eight products of one row wait for each other.
+    for (size_t g = 0; g < groups; g++)
+        q[g] = decode_group(type, w, (int)(h * groups + g));
+    decode_scale(type, w, (int)h, &d, &m);
     UNROLL
-    for (size_t g = 0; g < GROUPS; g++) {
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = r * a->n_blocks + b;
+        sum[r] = !f.split ? a->sum[i] : h == 0 ? a->half[i] : a->sum[i] - a->half[i];
+        // Weights are unsigned, which the start of the sums makes up for.
+        isum[r] = f.zero ? _mm512_set1_epi32(-f.zero * sum[r]) : _mm512_setzero_si512();
+    }
+    // Rows inside groups: the products of one row wait for each other.
+    UNROLL
+    for (size_t g = 0; g < groups; g++) {
         UNROLL
         for (size_t r = 0; r < rows; r++)
-            isum[r] = dot4(isum[r], q[g], a->q + (r * a->n_blocks + b) * GG_BLOCK + 4 * g);
+            isum[r] =
+                dot4(isum[r], q[g], a->q + (r * a->n_blocks + b) * GG_BLOCK + 4 * (h * groups + g));
     }
     UNROLL
     for (size_t r = 0; r < rows; r++) {
         const size_t i = r * a->n_blocks + b;
-        const __m512 c = _mm512_mul_ps(d, _mm512_set1_ps(a->d[i]));
-        acc[r] = _mm512_fmadd_ps(vi_to_float(isum[r]), c, acc[r]);
-        if (type == GG_Q4_1)
-            acc[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(a->s[i]), acc[r]);
+        acc[r] = vf_fma(vi_to_float(isum[r]), vf_mul(d, vf_set1(a->d[i])), acc[r]);
+        if (f.minimum)
+            acc[r] = vf_fma(m, vf_set1(f.split ? a->d[i] * (float)sum[r] : a->s[i]), acc[r]);
     }
 }
 
@@ -105,11 +76,11 @@ INLINE void q_tile(const gg_dtype type, const size_t rows, const uint8_t *tile, 
     for (size_t r = 0; r < rows; r++)
         acc[r] = _mm512_setzero_ps();
     for (size_t b = 0; b < a->n_blocks; b++) {
-        const uint8_t *block = tile + b * block_bytes(type);
-        UNROLL
-        for (size_t line = 0; line < block_bytes(type); line += 64)
-            prefetch(block, PREFETCH + line);
-        q_block(type, rows, block, a, b, acc);
+        const block w = block_of(type, tile, b);
+        prefetch(type, w, PREFETCH);
+        q_span(type, rows, w, 0, a, b, acc);
+        if (gg_weight_form_of(type).split)
+            q_span(type, rows, w, 1, a, b, acc);
     }
     UNROLL
     for (size_t r = 0; r < rows; r++)
@@ -151,6 +122,7 @@ INLINE void q_tile_rows(const gg_dtype type, const uint8_t *tile, size_t rows, q
         a.d += n * a.n_blocks;
         a.s += n * a.n_blocks;
         a.sum += n * a.n_blocks;
+        a.half += n * a.n_blocks;
         a.y += n * a.ldy;
     }
 }
@@ -165,17 +137,22 @@ static void matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qr
             .d = a->d,
             .s = a->s,
             .sum = a->sum,
+            .half = a->half,
             .y = y + t * GG_TILE,
             .ldy = ldy,
             .n_blocks = w->n_in / GG_BLOCK,
             .outputs = first_lanes(w->n_out - t * GG_TILE),
         };
-        if (w->type == GG_Q4_0)
-            q_tile_rows(GG_Q4_0, tile, rows, part);
-        else if (w->type == GG_Q4_1)
-            q_tile_rows(GG_Q4_1, tile, rows, part);
-        else if (w->type == GG_Q8_0)
-            q_tile_rows(GG_Q8_0, tile, rows, part);
+        switch (w->type) {
+#define GG_PRODUCT(TYPE, ...)                                                                      \
+    case GG_##TYPE:                                                                                \
+        q_tile_rows(GG_##TYPE, tile, rows, part);                                                  \
+        break;
+            GG_QUANTIZED_TYPES(GG_PRODUCT)
+#undef GG_PRODUCT
+        default:
+            break;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 // the order docs/numerics.md states. Compiled twice (see scalar_fma.c): with and without the fma
 // instruction, same results.
 #include "kernels/table.h"
+#include "weight_types.h"
 
 #ifndef GG_SCALAR_TABLE
 #define GG_SCALAR_TABLE gg_kernels_scalar
@@ -56,7 +57,8 @@ static int round_even(float x)
 }
 
 // One block of 32: magnitudes are compared as integers, so that NaN > infinity > every number.
-static void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_t *sum)
+static void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_t *sum,
+                           int32_t *half)
 {
     uint32_t largest = 0;
     for (size_t i = 0; i < GG_BLOCK; i++) {
@@ -64,7 +66,7 @@ static void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_
         largest = magnitude > largest ? magnitude : largest;
     }
     memset(q, 0, GG_BLOCK);
-    *sum = 0;
+    *sum = *half = 0;
     const float amax = gg_bits_float(largest);
     if (largest >= 0x7f800000u || amax < GG_QUANTIZE_MIN) {
         *d = *s = largest >= 0x7f800000u ? gg_bits_float(0x7fc00000u) : 0.0f;
@@ -74,6 +76,7 @@ static void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_
     for (size_t i = 0; i < GG_BLOCK; i++) {
         q[i] = (int8_t)round_even(x[i] * inverse);
         *sum += q[i];
+        *half += i < 16 ? q[i] : 0;
     }
     *d = amax / 127.0f;
     *s = *d * (float)*sum;
@@ -86,45 +89,26 @@ static void quantize(const float *x, size_t ldx, size_t rows, const gg_qrows *ou
         for (size_t b = 0; b < n_blocks; b++) {
             const size_t i = r * n_blocks + b;
             quantize_block(x + r * ldx + b * GG_BLOCK, out->q + i * GG_BLOCK, &out->d[i],
-                           &out->s[i], &out->sum[i]);
+                           &out->s[i], &out->sum[i], &out->half[i]);
         }
     }
 }
 
-// Weight k of a block of Q4_0, Q4_1 (0..15) or Q8_0 (-128..127) for output lane o.
-static int weight_q(gg_dtype type, const uint8_t *block, size_t o, size_t k)
+// A row's product with one block of weights, added to acc: per span of inputs that share a scale,
+// fma(isum, d_w * d_a, .), then with a minimum fma(m_w, d_a * sum, .).
+static float add_block(const gg_weight_form *f, const gg_weight_block *w, const int8_t *q, float d,
+                       float acc)
 {
-    if (type == GG_Q8_0)
-        return (int8_t)block[32 + (k / 4 * GG_TILE + o) * 4 + k % 4];
-    const size_t header = type == GG_Q4_1 ? 64 : 32;
-    const uint8_t byte = block[header + (k % 16 / 4 * GG_TILE + o) * 4 + k % 4];
-    return k < 16 ? byte & 15 : byte >> 4;
-}
-
-static size_t block_bytes(gg_dtype type)
-{
-    return type == GG_Q4_0 ? 288 : type == GG_Q4_1 ? 320 : 544;
-}
-
-static float half_at(const uint8_t *p, size_t i)
-{
-    return gg_f16_to_f32(gg_load_u16(p + 2 * i));
-}
-
-// y = sum over blocks: fma(isum, d_w * d_a, .), then fma(m_w, s_a, .) for Q4_1.
-static float dot_q(gg_dtype type, size_t n_blocks, const uint8_t *tile, size_t o, const gg_qrows *a,
-                   size_t row)
-{
-    float acc = 0;
-    for (size_t b = 0; b < n_blocks; b++) {
-        const uint8_t *block = tile + b * block_bytes(type);
-        const size_t i = row * n_blocks + b;
-        int isum = type == GG_Q4_0 ? -8 * a->sum[i] : 0;
-        for (size_t k = 0; k < GG_BLOCK; k++)
-            isum += weight_q(type, block, o, k) * a->q[i * GG_BLOCK + k];
-        acc = gg_fma((float)isum, half_at(block, o) * a->d[i], acc);
-        if (type == GG_Q4_1)
-            acc = gg_fma(half_at(block, GG_TILE + o), a->s[i], acc);
+    const size_t span = f->split ? 16 : 32;
+    for (size_t begin = 0; begin < GG_BLOCK; begin += span) {
+        int isum = 0, sum = 0;
+        for (size_t k = begin; k < begin + span; k++) {
+            isum += w->q[k] * q[k];
+            sum += q[k];
+        }
+        acc = gg_fma((float)isum, w->d[begin / 16] * d, acc);
+        if (f->minimum)
+            acc = gg_fma(w->m[begin / 16], d * (float)sum, acc);
     }
     return acc;
 }
@@ -132,42 +116,42 @@ static float dot_q(gg_dtype type, size_t n_blocks, const uint8_t *tile, size_t o
 static void matmul_q(const gg_matrix *w, size_t tile0, size_t tile1, const gg_qrows *a, size_t rows,
                      float *y, size_t ldy)
 {
+    const gg_weight_form f = gg_weight_form_of(w->type);
+    const size_t n_blocks = w->n_in / GG_BLOCK, unit_blocks = f.inputs / GG_BLOCK;
+    uint8_t unit[GG_MAX_UNIT_BYTES];
+    gg_weight_block block;
     for (size_t o = tile0 * GG_TILE; o < tile1 * GG_TILE && o < w->n_out; o++) {
-        const uint8_t *tile = w->tiles + o / GG_TILE * w->tile_bytes;
         for (size_t r = 0; r < rows; r++)
-            y[r * ldy + o] = dot_q(w->type, w->n_in / GG_BLOCK, tile, o % GG_TILE, a, r);
+            y[r * ldy + o] = 0;
+        for (size_t b = 0; b < n_blocks; b++) {
+            if (b % unit_blocks == 0)
+                gg_matrix_unit(w, o, b / unit_blocks, unit);
+            gg_weight_decode(w->type, unit, b % unit_blocks, &block);
+            for (size_t r = 0; r < rows; r++) {
+                const size_t i = r * n_blocks + b;
+                y[r * ldy + o] =
+                    add_block(&f, &block, a->q + i * GG_BLOCK, a->d[i], y[r * ldy + o]);
+            }
+        }
     }
-}
-
-// Weight k of output lane o as a float: Q4_0 (q - 8) * d, Q4_1 fma(q, d, m), Q8_0 q * d.
-static float weight_f(gg_dtype type, const uint8_t *tile, size_t o, size_t k)
-{
-    if (type == GG_F32) {
-        float x;
-        memcpy(&x, tile + (k * GG_TILE + o) * 4, sizeof x);
-        return x;
-    }
-    if (type == GG_F16)
-        return half_at(tile, k * GG_TILE + o);
-    if (type == GG_BF16)
-        return gg_bits_float((uint32_t)gg_load_u16(tile + (k * GG_TILE + o) * 2) << 16);
-    const uint8_t *block = tile + k / GG_BLOCK * block_bytes(type);
-    const int q = weight_q(type, block, o, k % GG_BLOCK);
-    if (type == GG_Q4_1)
-        return gg_fma((float)q, half_at(block, o), half_at(block, GG_TILE + o));
-    return (float)(type == GG_Q4_0 ? q - 8 : q) * half_at(block, o);
 }
 
 static void matmul_f(const gg_matrix *w, size_t tile0, size_t tile1, const float *x, size_t ldx,
                      size_t rows, float *y, size_t ldy)
 {
+    const gg_weight_form f = gg_weight_form_of(w->type);
+    uint8_t unit[GG_MAX_UNIT_BYTES];
+    float weights[GG_MAX_UNIT_INPUTS];
     for (size_t o = tile0 * GG_TILE; o < tile1 * GG_TILE && o < w->n_out; o++) {
-        const uint8_t *tile = w->tiles + o / GG_TILE * w->tile_bytes;
-        for (size_t r = 0; r < rows; r++) {
-            float acc = 0;
-            for (size_t k = 0; k < w->n_in; k++)
-                acc = gg_fma(weight_f(w->type, tile, o % GG_TILE, k), x[r * ldx + k], acc);
-            y[r * ldy + o] = acc;
+        for (size_t r = 0; r < rows; r++)
+            y[r * ldy + o] = 0;
+        for (size_t k = 0; k < w->n_in; k++) {
+            if (k % f.inputs == 0) {
+                gg_matrix_unit(w, o, k / f.inputs, unit);
+                gg_weight_values(w->type, unit, weights);
+            }
+            for (size_t r = 0; r < rows; r++)
+                y[r * ldy + o] = gg_fma(weights[k % f.inputs], x[r * ldx + k], y[r * ldy + o]);
         }
     }
 }

@@ -210,6 +210,25 @@ INLINE vi vi_and(vi a, vi b)
 {
     return (vi){_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
 }
+INLINE vi vi_or(vi a, vi b)
+{
+    return (vi){_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+}
+INLINE vi vi_mul(vi a, vi b) // low 32 bits
+{
+    return (vi){_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+}
+INLINE vi vi_sub_bytes(vi a, vi b)
+{
+    return (vi){_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)};
+}
+// The byte of the table that each byte of x, 0 to 15, is the index of.
+INLINE vi vi_look_up(const uint8_t table[16], vi x)
+{
+    const __m256i t =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i_u *)(const void *)table));
+    return (vi){_mm256_shuffle_epi8(t, x.lo), _mm256_shuffle_epi8(t, x.hi)};
+}
 INLINE vi vi_max(vi a, vi b)
 {
     return (vi){_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
@@ -223,6 +242,11 @@ INLINE vi vi_shift_right(vi a, int n) // copies of the sign come in
 {
     const __m128i count = _mm_cvtsi32_si128(n);
     return (vi){_mm256_sra_epi32(a.lo, count), _mm256_sra_epi32(a.hi, count)};
+}
+INLINE vi vi_shift_down(vi a, int n) // zeros come in; n need not be a constant
+{
+    const __m256i count = _mm256_set1_epi32(n);
+    return (vi){_mm256_srlv_epi32(a.lo, count), _mm256_srlv_epi32(a.hi, count)};
 }
 INLINE vf vi_to_float(vi a)
 {

@@ -158,6 +158,24 @@ INLINE vi vi_and(vi a, vi b)
 {
     return _mm512_and_si512(a, b);
 }
+INLINE vi vi_or(vi a, vi b)
+{
+    return _mm512_or_si512(a, b);
+}
+INLINE vi vi_mul(vi a, vi b) // low 32 bits
+{
+    return _mm512_mullo_epi32(a, b);
+}
+INLINE vi vi_sub_bytes(vi a, vi b)
+{
+    return _mm512_sub_epi8(a, b);
+}
+// The byte of the table that each byte of x, 0 to 15, is the index of.
+INLINE vi vi_look_up(const uint8_t table[16], vi x)
+{
+    const __m128i t = _mm_loadu_si128((const __m128i_u *)(const void *)table);
+    return _mm512_shuffle_epi8(_mm512_maskz_broadcast_i32x4(0xffff, t), x);
+}
 INLINE vi vi_max(vi a, vi b)
 {
     return _mm512_maskz_max_epi32(0xffff, a, b);
@@ -169,6 +187,10 @@ INLINE vi vi_shift_left(vi a, int n)
 INLINE vi vi_shift_right(vi a, int n) // copies of the sign come in
 {
     return _mm512_maskz_sra_epi32(0xffff, a, _mm_cvtsi32_si128(n));
+}
+INLINE vi vi_shift_down(vi a, int n) // zeros come in; n need not be a constant
+{
+    return _mm512_maskz_srlv_epi32(0xffff, a, _mm512_set1_epi32(n));
 }
 INLINE vf vi_to_float(vi a)
 {

@@ -54,13 +54,6 @@ static inline float gg_bits_float(uint32_t u)
     return x;
 }
 
-static inline uint16_t gg_load_u16(const uint8_t *p)
-{
-    uint16_t u;
-    memcpy(&u, p, sizeof u);
-    return u;
-}
-
 // a * b + c rounded once. Without the instruction: the product is exact in double, the sum is
 // rounded to odd there, so that the last rounding, to float, sees on which side the rest lies.
 static inline float gg_fma(float a, float b, float c)

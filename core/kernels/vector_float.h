@@ -3,6 +3,7 @@
 #ifndef GG_KERNELS_VECTOR_FLOAT_H
 #define GG_KERNELS_VECTOR_FLOAT_H
 
+#include "kernels/vector_decode.h"
 #include "kernels/vector_ops.h"
 
 // Rows of one call of a tile kernel.
@@ -30,47 +31,54 @@ INLINE vf load_plain(const gg_dtype type, const uint8_t *tile, size_t k)
     return type == GG_F16 ? vf_load_f16(half) : vf_load_bf16(half);
 }
 
-// Input j (0..3) of a group of four as a float; upper: the high half of each nibble pair.
-INLINE vf decode_float(const gg_dtype type, vi raw, int j, int upper, vf d, vf m)
+// Block b of a tile of any quantised type.
+static void decode_any(gg_dtype type, const uint8_t *tile, size_t b, decoded *out)
 {
-    if (type == GG_Q8_0)
-        return vf_mul(vi_to_float(vi_shift_right(vi_shift_left(raw, 24 - 8 * j), 24)), d);
-    const vi q = vi_and(vi_shift_right(raw, 8 * j + 4 * upper), vi_set1(15));
-    if (type == GG_Q4_1)
-        return vf_fma(vi_to_float(q), d, m);
-    return vf_mul(vi_to_float(vi_add(q, vi_set1(-8))), d);
-}
-
-INLINE void float_block(const gg_dtype type, const size_t rows, const uint8_t *block,
-                        const float *x, size_t ldx, vf *acc)
-{
-    const uint16_t *scales = (const uint16_t *)(const void *)block;
-    const vf d = vf_load_f16(scales);
-    const vf m = type == GG_Q4_1 ? vf_load_f16(scales + GG_TILE) : d;
-    const uint8_t *raw = block + (type == GG_Q4_1 ? 64 : 32);
-    for (size_t g = 0; g < 8; g++) {
-        const int upper = type != GG_Q8_0 && g >= 4;
-        const vi group = vi_load(raw + 64 * (type == GG_Q8_0 ? g : g % 4));
-        UNROLL
-        for (int j = 0; j < 4; j++)
-            float_step(rows, decode_float(type, group, j, upper, d, m), x + 4 * g + (size_t)j, ldx,
-                       acc);
+    switch (type) {
+#define GG_DECODE(TYPE, ...)                                                                       \
+    case GG_##TYPE:                                                                                \
+        decode_block(GG_##TYPE, block_of(GG_##TYPE, tile, b), out);                                \
+        return;
+        GG_QUANTIZED_TYPES(GG_DECODE)
+#undef GG_DECODE
+    default:
+        return;
     }
 }
 
+// A decoded block: a group's four inputs are the bytes of its lanes.
+INLINE void float_block(const gg_weight_form *f, const size_t rows, const decoded *w,
+                        const float *x, size_t ldx, vf *acc)
+{
+    for (size_t g = 0; g < GROUPS; g++) {
+        const size_t h = f->split ? g * SPANS / GROUPS : 0;
+        const vf d = vf_load(w->d[h]), m = vf_load(w->m[h]);
+        const vi group = vi_load(w->q[g]);
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            const vf q = vi_to_float(vi_shift_right(vi_shift_left(group, 24 - 8 * j), 24));
+            float_step(rows, f->minimum ? vf_fma(q, d, m) : vf_mul(q, d), x + 4 * g + j, ldx, acc);
+        }
+    }
+}
+
+// type: a constant for plain types, so that nothing in their loop depends on it.
 INLINE void float_tile(const gg_dtype type, const size_t rows, const uint8_t *tile, float_rows a)
 {
+    const gg_weight_form f = gg_weight_form_of(type);
     vf acc[FLOAT_ROWS];
     UNROLL
     for (size_t r = 0; r < rows; r++)
         acc[r] = vf_set1(0.0f);
-    if (type == GG_F32 || type == GG_F16 || type == GG_BF16) {
+    if (f.inputs == 1) {
         for (size_t k = 0; k < a.n_in; k++)
             float_step(rows, load_plain(type, tile, k), a.x + k, a.ldx, acc);
     } else {
-        const size_t bytes = type == GG_Q4_0 ? 288 : type == GG_Q4_1 ? 320 : 544;
-        for (size_t b = 0; b < a.n_in / GG_BLOCK; b++)
-            float_block(type, rows, tile + b * bytes, a.x + b * GG_BLOCK, a.ldx, acc);
+        decoded w;
+        for (size_t b = 0; b < a.n_in / GG_BLOCK; b++) {
+            decode_any(type, tile, b, &w);
+            float_block(&f, rows, &w, a.x + b * GG_BLOCK, a.ldx, acc);
+        }
     }
     UNROLL
     for (size_t r = 0; r < rows; r++)
@@ -113,17 +121,8 @@ static void matmul_f(const gg_matrix *w, size_t tile0, size_t tile1, const float
         case GG_BF16:
             float_tile_rows(GG_BF16, rows, tile, a);
             break;
-        case GG_Q4_0:
-            float_tile_rows(GG_Q4_0, rows, tile, a);
-            break;
-        case GG_Q4_1:
-            float_tile_rows(GG_Q4_1, rows, tile, a);
-            break;
-        case GG_Q8_0:
-            float_tile_rows(GG_Q8_0, rows, tile, a);
-            break;
-        case GG_I32:
-            break;
+        default:
+            float_tile_rows(w->type, rows, tile, a);
         }
     }
 }

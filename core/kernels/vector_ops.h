@@ -66,7 +66,8 @@ INLINE int32_t vi_largest(vi x)
         fold_add(_mm_max_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1)), 1));
 }
 
-INLINE void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_t *sum)
+INLINE void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_t *sum,
+                           int32_t *half)
 {
     const vf x0 = vf_load(x), x1 = vf_load(x + 16);
     const vi magnitude = vi_set1(0x7fffffff);
@@ -75,7 +76,7 @@ INLINE void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_
     const float amax = gg_bits_float((uint32_t)largest);
     if (largest >= 0x7f800000 || amax < GG_QUANTIZE_MIN) {
         memset(q, 0, GG_BLOCK);
-        *sum = 0;
+        *sum = *half = 0;
         *d = *s = largest >= 0x7f800000 ? gg_bits_float(0x7fc00000u) : 0.0f;
         return;
     }
@@ -83,7 +84,8 @@ INLINE void quantize_block(const float *x, int8_t *q, float *d, float *s, int32_
     const vi q0 = vf_round(vf_mul(x0, inverse)), q1 = vf_round(vf_mul(x1, inverse));
     vi_store_i8(q, q0);
     vi_store_i8(q + 16, q1);
-    *sum = vi_sum(vi_add(q0, q1));
+    *half = vi_sum(q0);
+    *sum = *half + vi_sum(q1);
     *d = amax / 127.0f;
     *s = *d * (float)*sum;
 }
@@ -95,7 +97,7 @@ static void quantize(const float *x, size_t ldx, size_t rows, const gg_qrows *ou
         for (size_t b = 0; b < n_blocks; b++) {
             const size_t i = r * n_blocks + b;
             quantize_block(x + r * ldx + b * GG_BLOCK, out->q + i * GG_BLOCK, &out->d[i],
-                           &out->s[i], &out->sum[i]);
+                           &out->s[i], &out->sum[i], &out->half[i]);
         }
     }
 }

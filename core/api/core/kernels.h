@@ -22,23 +22,28 @@ typedef enum gg_dtype {
     GG_F16 = 1,
     GG_Q4_0 = 2,
     GG_Q4_1 = 3,
+    GG_Q5_0 = 6,
+    GG_Q5_1 = 7,
     GG_Q8_0 = 8,
+    GG_Q2_K = 10,
+    GG_Q3_K = 11,
+    GG_Q4_K = 12,
+    GG_Q5_K = 13,
+    GG_Q6_K = 14,
+    GG_IQ4_NL = 20,
     GG_I32 = 26,
     GG_BF16 = 30,
 } gg_dtype;
 
 // A weight matrix packed for the kernels: ceil(n_out / 16) tiles, one after another, each holding
-// 16 outputs x n_in inputs (missing outputs are zero). A tile is, for increasing k:
-//   F32           [n_in][16] f32
-//   F16, BF16     [n_in][16] 16-bit values
-//   Q4_0          per block of 32: [16] f16 d, then 256 bytes of nibbles
-//   Q4_1          per block of 32: [16] f16 d, [16] f16 m, then 256 bytes of nibbles
-//   Q8_0          per block of 32: [16] f16 d, then [8][16][4] int8
-// Nibbles: bytes [4][16][4] (group g of four inputs, output, input within the group); the low half
-// belongs to input group g, the high half to input group g + 4. Q4 values are unsigned 0..15.
+// 16 outputs x n_in inputs (missing outputs are zero). A tile holds, for increasing k, the units of
+// its type: what GGUF stores for 1 input (F32, F16, BF16), 32 (Q4_0 to Q8_0, IQ4_NL) or 256 (Q2_K
+// to Q6_K) of one output. Of a unit first come the 2-byte fields, in the order of the file, then
+// the rest as 4-byte words, each as [16 outputs]. So a word of quantised values is one group of
+// four inputs, 16 outputs side by side.
 typedef struct gg_matrix {
     gg_dtype type;
-    size_t n_out, n_in; // n_in is a multiple of 32 for quantised types
+    size_t n_out, n_in; // n_in is a whole number of units
     size_t tile_bytes;  // bytes of one tile, a multiple of 64
     uint8_t *tiles;     // [ceil(n_out / 16)][tile_bytes], 64-byte aligned, owned
 } gg_matrix;
@@ -68,18 +73,20 @@ void gg_matrix_row(const gg_matrix *w, size_t out, float *y);
 void gg_matrix_copy_row(gg_matrix *w, size_t to, const gg_matrix *src, size_t from);
 void gg_matrix_clear(gg_matrix *w); // of gg_matrix_create: frees tiles, zeroes the struct
 
-// Quantises n_in floats (GGUF row layout out) to Q8_0, F16 or F32. Used by writers of heads.
+// Quantises n_in floats (GGUF row layout out) to F32, F16, Q8_0, Q4_0 or Q4_K, whose units n_in has
+// to fit; docs/formats.md says how.
 void gg_quantize_row(gg_dtype type, const float *x, size_t n_in, void *dst);
 float gg_f16_to_f32(uint16_t h);
 uint16_t gg_f32_to_f16(float f); // nearest even, as VCVTPS2PH; overflow gives infinity
 
 // Quantised activations of up to `max_rows` rows: views into a workspace.
 typedef struct gg_qrows {
-    size_t n_in;  // multiple of 32
-    int8_t *q;    // [rows][n_in], -127..127
-    float *d;     // [rows][n_in / 32], scale
-    float *s;     // [rows][n_in / 32], d * (float)sum
-    int32_t *sum; // [rows][n_in / 32], sum of q over the block
+    size_t n_in;   // multiple of 32
+    int8_t *q;     // [rows][n_in], -127..127
+    float *d;      // [rows][n_in / 32], scale
+    float *s;      // [rows][n_in / 32], d * (float)sum
+    int32_t *sum;  // [rows][n_in / 32], sum of q over the block
+    int32_t *half; // [rows][n_in / 32], sum of q over its first 16
 } gg_qrows;
 
 enum {
