@@ -12,13 +12,14 @@ static double mega(uint64_t bytes)
 static json_t *model_json(const gorgon_model_info *i)
 {
     return json_pack(
-        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:I,s:I,s:I,s:I,"
+        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:I,s:I,s:I,s:I,"
         "s:s,s:s}",
         "kind", "checkpoint", "path", i->path, "architecture", i->architecture, "name", i->name,
         "layers", (json_int_t)i->n_layers, "d_model", (json_int_t)i->d_model, "attention_heads",
         (json_int_t)i->n_heads, "kv_heads", (json_int_t)i->n_kv_heads, "head_dim",
         (json_int_t)i->head_dim, "d_ff", (json_int_t)i->d_ff, "vocabulary", (json_int_t)i->n_vocab,
-        "context", (json_int_t)i->context_length, "rope_base", (double)i->rope_base, "tied_output",
+        "context", (json_int_t)i->context_length, "window", (json_int_t)i->window, "window_layers",
+        (json_int_t)i->n_window_layers, "rope_base", (double)i->rope_base, "tied_output",
         (int)i->tied_output, "parameters", (json_int_t)i->n_parameters, "file_bytes",
         (json_int_t)i->file_bytes, "memory_bytes", (json_int_t)i->memory_bytes,
         "kv_bytes_per_position", (json_int_t)i->kv_position_bytes, "matrix_type", i->matrix_type,
@@ -32,6 +33,9 @@ static void print_model(const gorgon_model_info *i)
            mega(i->n_parameters), i->n_layers, i->d_model, i->d_ff);
     printf("  attention: %zu heads of %zu over %zu KV heads, rotary base %g\n", i->n_heads,
            i->head_dim, i->n_kv_heads, (double)i->rope_base);
+    if (i->n_window_layers > 0)
+        printf("  sliding window: %zu positions in %zu of the layers\n", i->window,
+               i->n_window_layers);
     printf("  vocabulary: %zu tokens, output %s (%s)\n", i->n_vocab,
            i->tied_output ? "tied to the embedding" : "of its own", i->output_type);
     printf("  context: %zu positions, %.1f kB of KV each\n", i->context_length,

@@ -278,6 +278,7 @@ const gg_kernels gg_kernels_avx2 = {
     .scale = scale,
     .add = add,
     .silu_mul = silu_mul,
+    .gelu_mul = gelu_mul,
     .silu_residual = silu_residual,
     .to_f16 = to_f16,
     .from_f16 = from_f16,

@@ -172,10 +172,10 @@ static size_t multiply_adds(size_t steps, uint32_t *seed)
 
 #define VECTOR_KERNELS                                                                             \
     .quantize = quantize, .matmul_f = matmul_f, .rms_norm = rms_norm, .rope = rope,                \
-    .scale = scale, .add = add, .silu_mul = silu_mul, .silu_residual = silu_residual,              \
-    .to_f16 = to_f16, .from_f16 = from_f16, .attend = attend, .argmax = argmax,                    \
-    .block_max = block_max, .log_sum_exp = log_sum_exp, .exp_shift = exp_shift, .adamw = adamw,    \
-    .float_multiply_adds = float_multiply_adds
+    .scale = scale, .add = add, .silu_mul = silu_mul, .gelu_mul = gelu_mul,                        \
+    .silu_residual = silu_residual, .to_f16 = to_f16, .from_f16 = from_f16, .attend = attend,      \
+    .argmax = argmax, .block_max = block_max, .log_sum_exp = log_sum_exp, .exp_shift = exp_shift,  \
+    .adamw = adamw, .float_multiply_adds = float_multiply_adds
 
 const gg_kernels gg_kernels_avx512 = {
     .level = GG_LEVEL_AVX512,

@@ -18,13 +18,14 @@ typedef struct gorgon_model gorgon_model;
 // What a checkpoint is, counted from its tensors. Strings are borrowed from the model.
 typedef struct gorgon_model_info {
     const char *path;
-    const char *architecture; // "llama"
+    const char *architecture; // "llama", "qwen2", "qwen3", "gemma3", "phi3"
     const char *name;         // general.name or ""
     size_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, n_vocab;
-    size_t context_length; // trained context, positions
-    float rope_base, norm_eps;
-    bool tied_output;      // the output matrix is the token embedding
-    uint64_t n_parameters; // elements of all tensors, a tied output counted once
+    size_t context_length;          // trained context, positions
+    size_t window, n_window_layers; // sliding window in positions, and how many layers have it
+    float rope_base, norm_eps;      // rope_base: of layers without a window
+    bool tied_output;               // the output matrix is the token embedding
+    uint64_t n_parameters;          // elements of all tensors, a tied output counted once
     uint64_t file_bytes;
     uint64_t memory_bytes;      // packed weights and tables held by the model
     uint64_t kv_position_bytes; // KV memory of one position over all layers
@@ -39,7 +40,8 @@ typedef struct gorgon_fingerprint {
     uint32_t n_layers, d_model, n_vocab;
 } gorgon_fingerprint;
 
-// Opens a GGUF checkpoint (llama family; F32 F16 BF16 Q8_0 Q4_0 Q4_1 tensors) and packs its weights
+// Opens a GGUF checkpoint (llama and mistral, qwen2, qwen3, gemma3 text, phi3; F32 F16 BF16 Q8_0
+// Q4_0 Q4_1 tensors) and packs its weights
 // for the kernels, using `threads` threads (0 = all processors). *out is owned by the caller.
 // Errors: IO, FORMAT, UNSUPPORTED, MEMORY; the message names file, item, expected and got.
 gorgon_status gorgon_model_open(const char *path, size_t threads, gorgon_model **out,

@@ -83,7 +83,8 @@ gorgon_status gg_gguf_get_string(const gg_gguf *file, const char *key, const cha
 // Arrays: kind of the elements and their number.
 gorgon_status gg_gguf_get_array(const gg_gguf *file, const char *key, gg_gguf_kind *kind, size_t *n,
                                 gorgon_error *err);
-// Elements of a numeric array copied out as floats / signed 64-bit (n must equal its length).
+// Elements of a numeric array copied out as floats / signed 64-bit (n must equal its length). To
+// i64 a bool is 0 or 1.
 gorgon_status gg_gguf_array_f32(const gg_gguf *file, const char *key, float *out, size_t n,
                                 gorgon_error *err);
 gorgon_status gg_gguf_array_i64(const gg_gguf *file, const char *key, int64_t *out, size_t n,
