@@ -56,13 +56,26 @@ static void walk_successors(const gg_successors *s, size_t n_vocab)
     }
 }
 
+// Each once; n_vocab 0: the size of the vocabulary is unknown.
+static void walk_ids(const uint32_t *ids, size_t n, size_t n_vocab)
+{
+    const size_t below = n_vocab ? n_vocab : GG_MAX_VOCAB;
+    bool *seen = calloc(below, sizeof *seen);
+    require(seen && n <= below);
+    for (size_t i = 0; i < n; i++) {
+        require(ids[i] < below && !seen[ids[i]]);
+        seen[ids[i]] = true;
+    }
+    free(seen);
+}
+
 static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
 {
     const gg_head_shape *shape = &s->shape;
     gg_head_part parts[GG_MAX_HEAD_PARTS];
     unsigned sum = touch(s->calibration, s->n_calibration * sizeof *s->calibration);
     require(shape->n_heads - 1 < GG_MAX_DRAFT_HEADS && shape->n_blocks - 1 < GG_MAX_HEAD_BLOCKS);
-    require(shape->n_draft <= n_vocab && gg_head_shape_fault(shape) == NULL);
+    require(gg_head_shape_fault(shape) == NULL);
     require(shape->n_ffn <= GG_HEADS_MAX_FFN && shape->window <= GG_HEADS_MAX_WINDOW);
     require(s->n_parts == gg_head_parts(shape, n_vocab, parts));
     for (size_t i = 0; i < s->n_parts; i++) {
@@ -71,8 +84,7 @@ static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
         require(row > 0);
         sum += touch(s->data[i], p->n_out * row);
     }
-    for (size_t i = 0; i < shape->n_draft; i++)
-        require(s->draft_ids[i] < n_vocab && (i == 0 || s->draft_ids[i] > s->draft_ids[i - 1]));
+    walk_ids(s->draft_ids, shape->n_draft, n_vocab);
     resolve_calibration(s);
     walk_successors(&s->successors, n_vocab);
     return sum;

@@ -1,5 +1,5 @@
-// Heads files: trained prediction heads in a GGUF side-car beside the base checkpoint.
-// Normative description, with the formulas of every kind: docs/formats.md.
+// Heads files: trained prediction heads beside the base checkpoint, in gorgon's GGUF side-car or as
+// other trainers write them. Formats, with the formulas of every kind: docs/formats.md.
 #ifndef GORGON_HEADS_H
 #define GORGON_HEADS_H
 
@@ -22,6 +22,11 @@ typedef struct gorgon_head_set_info {
     size_t n_attention, n_ffn, window;
     bool root_embedding; // second input: embedding of the known root token
     bool own_output;     // heads bring their own output matrices
+    bool shared_output;  // one of these for all heads
+    bool output_bias;    // and a bias is added
+    bool bias_free;      // blocks have no bias
+    bool residual;       // block 0 adds to a mapping of its input, not to the hidden state
+    bool raw_embedding;  // embeddings are not divided by their root mean square
     uint64_t n_parameters;
     const char *weight_type;   // "F16"
     const char *training_json; // training record (JSON object), "" if absent
@@ -29,20 +34,36 @@ typedef struct gorgon_head_set_info {
     bool calibrated;
 } gorgon_head_set_info;
 
-// True when the file is a GGUF whose architecture says it holds heads; does not validate it.
+// True when a file or directory says that it holds heads: a GGUF by its architecture, a torch
+// archive or safetensors by the names of its tensors (a broken one too, so that opening it says
+// what is wrong). Does not validate it.
 bool gorgon_heads_probe(const char *path);
-// Opens and validates a heads file. *out is owned by the caller, immutable and shareable.
+// Opens and validates a heads file of any format, told apart by content: gorgon's GGUF side-car,
+// FasterDecoding's Medusa heads (also inside a merged checkpoint), vLLM's, Hydra's, ModelOpt's; a
+// file, an index of several, or a directory with one. Heads, layers and sizes are counted from the
+// tensors; what a config.json beside them says otherwise becomes a warning. *out is owned by the
+// caller, immutable and shareable.
 gorgon_status gorgon_heads_open(const char *path, gorgon_heads **out, gorgon_error *err);
 void gorgon_heads_free(gorgon_heads *heads);          // NULL is legal
 size_t gorgon_heads_count(const gorgon_heads *heads); // sets in the file, at least 1
 gorgon_status gorgon_heads_describe(const gorgon_heads *heads, size_t set,
                                     gorgon_head_set_info *info, gorgon_error *err);
 const char *gorgon_heads_path(const gorgon_heads *heads);
-const char *gorgon_heads_base_name(const gorgon_heads *heads); // general.name of the base, or ""
+const char *gorgon_heads_format(const gorgon_heads *heads);    // "FasterDecoding Medusa"
+const char *gorgon_heads_container(const gorgon_heads *heads); // "GGUF", "safetensors", ..
+size_t gorgon_heads_tensors(const gorgon_heads *heads);        // in the file, used or not
+// What config.json says about the heads: a JSON object of its keys that mean something here, ""
+// if there is none. Borrowed, as all texts here are.
+const char *gorgon_heads_config(const gorgon_heads *heads);
+// What is odd in the file: a contradiction between config and tensors, tensors that are not used.
+// A line for people; NULL after the last.
+const char *gorgon_heads_warning(const gorgon_heads *heads, size_t index);
+const char *gorgon_heads_base_name(const gorgon_heads *heads); // name of the base, or ""
 uint64_t gorgon_heads_file_bytes(const gorgon_heads *heads);
+// Of the base; what a file does not tell is 0. The width is always known.
 gorgon_fingerprint gorgon_heads_fingerprint(const gorgon_heads *heads);
-// GORGON_ERROR_MISMATCH when geometry or vocabulary differ. *warning (may be NULL) becomes true
-// when the tensors differ: the same model in another quantisation.
+// GORGON_ERROR_MISMATCH when known geometry or vocabulary differ. *warning (may be NULL) becomes
+// true when the tensors differ: the same model in another quantisation.
 gorgon_status gorgon_heads_check(const gorgon_heads *heads, const gorgon_model *model,
                                  bool *warning, gorgon_error *err);
 
