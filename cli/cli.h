@@ -139,6 +139,7 @@ int cmd_batch(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
 int cmd_index(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_synth(int argc, char **argv);

@@ -100,6 +100,8 @@ bool cli_open_heads(cli_session *session, const cli_common *common)
     if (gorgon_heads_open(common->heads, &session->heads, &err) != GORGON_OK ||
         gorgon_heads_check(session->heads, session->model, &warning, &err) != GORGON_OK)
         return cli_fail(&err);
+    for (size_t i = 0; gorgon_heads_warning(session->heads, i); i++)
+        cli_complain("warning: %s", gorgon_heads_warning(session->heads, i));
     if (warning)
         cli_complain("warning: %s was trained on another quantisation of this model",
                      common->heads);

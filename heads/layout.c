@@ -89,6 +89,23 @@ bool gg_layout_find(const gg_tensor_file *file, const gg_head_layout **layout,
     return false;
 }
 
+void gg_layout_name(const gg_head_layout *layout, gg_layout_role role, size_t head, size_t block,
+                    char name[GG_MAX_NAME])
+{
+    const size_t numbers[] = {head, block};
+    size_t n = 0, used = 0;
+    const gg_layout_rule *r = layout->rules;
+    while (r->pattern && r->role != role)
+        r++;
+    for (const char *c = r->pattern ? r->pattern : ""; *c; c++) {
+        if (*c == '#')
+            n += (size_t)snprintf(name + n, GG_MAX_NAME - n, "%zu", numbers[used++]);
+        else
+            name[n++] = *c;
+    }
+    name[n] = '\0';
+}
+
 typedef struct sorter {
     const char *label;
     gg_layout_grid *grid;

@@ -78,6 +78,9 @@ typedef struct gg_layout_grid {
 // False if no layout's names occur.
 bool gg_layout_find(const gg_tensor_file *file, const gg_head_layout **layout,
                     char prefix[GG_MAX_NAME]);
+// The name of a tensor of this role in files of the layout, "" if they have none.
+void gg_layout_name(const gg_head_layout *layout, gg_layout_role role, size_t head, size_t block,
+                    char name[GG_MAX_NAME]);
 // Sorts the file's tensors into the grid and counts heads and blocks; refuses what is missing,
 // double or unknown.
 gorgon_status gg_layout_sort(const gg_tensor_file *file, const char *label, gg_layout_grid *grid,

@@ -2,6 +2,7 @@
 // people: where it contradicts what was counted, the count stands and the contradiction is said.
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -141,11 +142,7 @@ static gorgon_status check_claims(const reader *r, const json_t *config, gorgon_
     }
     char *text = json_dumps(shown, JSON_COMPACT);
     r->h->config = text ? gg_strdup(text) : NULL;
-    if (text) {
-        void (*release)(void *);
-        json_get_alloc_funcs(NULL, &release);
-        release(text);
-    }
+    free(text);
     json_decref(shown);
     return status;
 }

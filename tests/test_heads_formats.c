@@ -261,7 +261,7 @@ Test(heads_formats, merged_checkpoint_of_several_files)
     for (size_t i = 0; i < file.n; i++)
         snprintf(map + strlen(map), sizeof map - strlen(map), "%s\"%s\": \"%c.safetensors\"",
                  i ? ", " : "", file.tensors[i].name, i < half ? 'a' : 'b');
-    strcat(map, "}}");
+    snprintf(map + strlen(map), sizeof map - strlen(map), "}}");
     write_text(&f, "model.safetensors.index.json", map);
     write_text(&f, "config.json",
                "{\"model_type\": \"llama\", \"num_hidden_layers\": 32,"

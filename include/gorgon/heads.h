@@ -67,6 +67,23 @@ gorgon_fingerprint gorgon_heads_fingerprint(const gorgon_heads *heads);
 gorgon_status gorgon_heads_check(const gorgon_heads *heads, const gorgon_model *model,
                                  bool *warning, gorgon_error *err);
 
+typedef struct gorgon_convert_options {
+    // "gguf": the side-car, a file, with all sets. "fasterdecoding", "fasterdecoding-v2", "vllm": a
+    // directory with weights in safetensors and config.json, made if need be; one that is there
+    // may hold nothing else.
+    const char *to;
+    size_t set; // that is written where a format holds one
+    // The base, or NULL: its fingerprint goes into a side-car, its output matrix into formats that
+    // have output matrices when the heads have none.
+    const gorgon_model *model;
+} gorgon_convert_options;
+
+// Writes heads in another format, whole or not at all; tensors keep their bits, but for Q8_0, which
+// becomes F32 in safetensors. UNSUPPORTED: the format cannot say what the heads are; MISMATCH: they
+// are not the model's; ARGUMENT, IO, MEMORY.
+gorgon_status gorgon_heads_convert(const gorgon_heads *heads, const gorgon_convert_options *options,
+                                   const char *path, gorgon_error *err);
+
 // Logits of all heads of a set for hidden[d_model] and the decided next token `root`, without the
 // draft proposer around them: logits is [n_heads][n_draft or n_vocab], ids [n_draft or n_vocab]
 // (head logits' token ids; may be NULL). Heads that see drafted tokens take their own likeliest
