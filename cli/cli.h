@@ -123,9 +123,9 @@ const char *cli_environment_cpu(void); // GORGON_CPU or NULL
 // Default file of measured pass costs below the user's cache directory; NULL if there is none.
 const char *cli_default_cost_cache(void);
 
-// What a heads file holds: sets, accuracy, training record, to stdout; in JSON also `advice`
-// (borrowed, NULL = none) on how to use them.
-bool cli_report_heads(const char *path, bool json, json_t *advice);
+// What a heads file holds: sets, accuracy, training record, to stdout; in JSON also the members of
+// `more` (borrowed, NULL = none).
+bool cli_report_heads(const char *path, bool json, json_t *more);
 // Draws the loss of a set's training (SVG); false after a message, also if the file tells none.
 bool cli_plot_training(const char *heads, size_t set, const char *path);
 // What a datastore holds, checksums compared.

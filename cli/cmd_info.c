@@ -232,7 +232,7 @@ static json_t *heads_json(const gorgon_heads *heads, const char *path, json_t *s
                      "config", config, "warnings", warnings);
 }
 
-bool cli_report_heads(const char *path, bool json, json_t *advice)
+bool cli_report_heads(const char *path, bool json, json_t *more)
 {
     gorgon_error err = {0};
     gorgon_heads *heads = NULL;
@@ -258,8 +258,7 @@ bool cli_report_heads(const char *path, bool json, json_t *advice)
     bool good = true;
     if (json) {
         json_t *report = heads_json(heads, path, sets);
-        if (advice)
-            json_object_set(report, "advice", advice);
+        json_object_update(report, more);
         good = cli_print_json(report);
     } else {
         print_config(heads);

@@ -202,7 +202,9 @@ static gorgon_status compare(const checker *c, gorgon_token *choices, gorgon_sel
     if (status != GORGON_OK)
         return status;
     out->share[GORGON_WIRING_SOUND] = share_at(c, choices, 0, n_heads, 0);
-    out->share[GORGON_WIRING_EARLY] = share_at(c, choices, 0, n_heads, -1);
+    // Head 0 names the root also when it has learned nothing: z = x + 0 is what the base's own
+    // output takes.
+    out->share[GORGON_WIRING_EARLY] = share_at(c, choices, n_heads > 1, n_heads, -1);
     out->share[GORGON_WIRING_LATE] = share_at(c, choices, 0, n_heads, 1);
     for (size_t k = 0; k < n_heads; k++)
         out->head[k] = share_at(c, choices, k, k + 1, 0);
@@ -274,6 +276,13 @@ gorgon_status gorgon_heads_self_check(gorgon_engine *engine, const char *heads, 
     return status;
 }
 
+const char *gorgon_wiring_name(gorgon_wiring wiring)
+{
+    static const char *const names[GORGON_WIRINGS] = {"sound",       "early",      "late",
+                                                      "before_norm", "transposed", "foreign"};
+    return names[wiring];
+}
+
 const char *gorgon_wiring_text(gorgon_wiring wiring)
 {
     static const char *const texts[GORGON_WIRINGS] = {
@@ -284,7 +293,8 @@ const char *gorgon_wiring_text(gorgon_wiring wiring)
                                       "other software may give them; gorgon gives the one after it",
         [GORGON_WIRING_TRANSPOSED] = "stored the other way round: rows and columns of their "
                                      "matrices are exchanged",
-        [GORGON_WIRING_FOREIGN] = "not made for this model, or damaged: they foretell nothing",
+        [GORGON_WIRING_FOREIGN] =
+            "of no use here: made for another model, damaged, or hardly trained",
     };
     return texts[wiring];
 }
