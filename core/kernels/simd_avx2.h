@@ -214,10 +214,6 @@ INLINE vi vi_or(vi a, vi b)
 {
     return (vi){_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
 }
-INLINE vi vi_mul(vi a, vi b) // low 32 bits
-{
-    return (vi){_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
-}
 INLINE vi vi_sub_bytes(vi a, vi b)
 {
     return (vi){_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)};
@@ -228,6 +224,25 @@ INLINE vi vi_look_up(const uint8_t table[16], vi x)
     const __m256i t =
         _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i_u *)(const void *)table));
     return (vi){_mm256_shuffle_epi8(t, x.lo), _mm256_shuffle_epi8(t, x.hi)};
+}
+// Byte i of each lane in all four of its bytes.
+INLINE vi vi_spread_byte(vi x, const int i)
+{
+    const __m256i at = _mm256_add_epi8(_mm256_set1_epi8((char)i),
+                                       _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0,
+                                                         0x04040404, 0x08080808, 0x0c0c0c0c));
+    return (vi){_mm256_shuffle_epi8(x.lo, at), _mm256_shuffle_epi8(x.hi, at)};
+}
+INLINE __m256i add_where(__m256i x, __m256i bits, __m256i mask, __m256i value)
+{
+    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bits, mask), mask);
+    return _mm256_add_epi8(x, _mm256_and_si256(set, value));
+}
+// x + value in the bytes where `bits` has the one bit that is in the mask's byte.
+INLINE vi vi_add_where(vi x, vi bits, vi mask, const int value)
+{
+    const __m256i v = _mm256_set1_epi8((char)value);
+    return (vi){add_where(x.lo, bits.lo, mask.lo, v), add_where(x.hi, bits.hi, mask.hi, v)};
 }
 INLINE vi vi_max(vi a, vi b)
 {

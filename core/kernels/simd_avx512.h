@@ -162,10 +162,6 @@ INLINE vi vi_or(vi a, vi b)
 {
     return _mm512_or_si512(a, b);
 }
-INLINE vi vi_mul(vi a, vi b) // low 32 bits
-{
-    return _mm512_mullo_epi32(a, b);
-}
 INLINE vi vi_sub_bytes(vi a, vi b)
 {
     return _mm512_sub_epi8(a, b);
@@ -175,6 +171,19 @@ INLINE vi vi_look_up(const uint8_t table[16], vi x)
 {
     const __m128i t = _mm_loadu_si128((const __m128i_u *)(const void *)table);
     return _mm512_shuffle_epi8(_mm512_maskz_broadcast_i32x4(0xffff, t), x);
+}
+// Byte i of each lane in all four of its bytes.
+INLINE vi vi_spread_byte(vi x, const int i)
+{
+    const __m512i at = _mm512_add_epi8(_mm512_set1_epi8((char)i),
+                                       _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
+    return _mm512_shuffle_epi8(x, at);
+}
+// x + value in the bytes where `bits` has the one bit that is in the mask's byte.
+INLINE vi vi_add_where(vi x, vi bits, vi mask, const int value)
+{
+    return _mm512_mask_add_epi8(x, _mm512_test_epi8_mask(bits, mask), x,
+                                _mm512_set1_epi8((char)value));
 }
 INLINE vi vi_max(vi a, vi b)
 {

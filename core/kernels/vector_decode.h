@@ -58,18 +58,19 @@ INLINE vi byte_bits(vi x, int shift, int mask)
     return vi_and(vi_shift_down(x, shift), vi_set1(mask * 0x01010101));
 }
 
-// Bits i .. i + 3 of each lane, as 16 or 0 in the lane's four bytes.
-INLINE vi fifth_bits(vi x, int i)
-{
-    const vi bits = vi_and(vi_shift_right(x, i), vi_set1(15));
-    return vi_and(vi_mul(bits, vi_set1(0x02040810)), vi_set1(0x10101010));
-}
-
 // Half `upper` of the bytes of word i: what types of 32 inputs have for 16 of them.
 INLINE vi nibbles(const gg_dtype type, block w, int i, const int upper)
 {
     const vi x = word(type, w, i);
     return vi_and(upper ? vi_shift_right(x, 4) : x, vi_set1(0x0f0f0f0f));
+}
+
+// Group g of a type of 32 inputs whose fifth bits are those of word 0, in the order of the inputs.
+INLINE vi five_bits(const gg_dtype type, block w, const int g)
+{
+    const vi bits = vi_spread_byte(word(type, w, 0), g / 2);
+    const vi mask = vi_set1(g % 2 ? (int)0x80402010u : 0x08040201);
+    return vi_add_where(nibbles(type, w, 1 + g % 4, g / 4), bits, mask, 16);
 }
 
 // Group g of the block, unsigned: q + zero.
@@ -78,6 +79,8 @@ INLINE vi decode_group(const gg_dtype type, block w, const int g)
     static const uint8_t iq4_nl[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                        129, 141, 153, 166, 181, 197, 217, 241};
     const int part = w.s / 4, of_part = w.s % 4;
+    const vi bit =
+        vi_set1((int)(0x01010101u << w.s)); // of the block, in bytes that all eight share
     switch (type) {
     case GG_Q4_0:
     case GG_Q4_1:
@@ -86,22 +89,22 @@ INLINE vi decode_group(const gg_dtype type, block w, const int g)
         return vi_look_up(iq4_nl, nibbles(type, w, g % 4, g / 4));
     case GG_Q5_0:
     case GG_Q5_1:
-        return vi_or(nibbles(type, w, 1 + g % 4, g / 4), fifth_bits(word(type, w, 0), 4 * g));
+        return five_bits(type, w, g);
     case GG_Q8_0:
         return vi_sub_bytes(word(type, w, g), vi_set1((int)0x80808080u));
     case GG_Q4_K:
         return byte_bits(word(type, w, 3 + w.s / 2 * 8 + g), w.s % 2 * 4, 15);
     case GG_Q5_K:
-        return vi_or(byte_bits(word(type, w, 11 + w.s / 2 * 8 + g), w.s % 2 * 4, 15),
-                     vi_shift_left(byte_bits(word(type, w, 3 + g), w.s, 1), 4));
+        return vi_add_where(byte_bits(word(type, w, 11 + w.s / 2 * 8 + g), w.s % 2 * 4, 15),
+                            word(type, w, 3 + g), bit, 16);
     case GG_Q6_K:
         return vi_or(byte_bits(word(type, w, part * 16 + of_part % 2 * 8 + g), of_part / 2 * 4, 15),
                      vi_shift_left(byte_bits(word(type, w, 32 + part * 8 + g), of_part * 2, 3), 4));
     case GG_Q2_K:
         return byte_bits(word(type, w, 4 + part * 8 + g), of_part * 2, 3);
     case GG_Q3_K:
-        return vi_or(byte_bits(word(type, w, 8 + part * 8 + g), of_part * 2, 3),
-                     vi_shift_left(byte_bits(word(type, w, g), w.s, 1), 2));
+        return vi_add_where(byte_bits(word(type, w, 8 + part * 8 + g), of_part * 2, 3),
+                            word(type, w, g), bit, 4);
     default:
         return vi_set1(0);
     }
@@ -130,8 +133,8 @@ INLINE void decode_factors(const gg_dtype type, block w, int h, vi *scale, vi *m
         }
         return;
     case GG_Q6_K: // signed bytes
-        *scale = vi_add(field(type, w, 192 + i, 0, 127),
-                        vi_mul(field(type, w, 192 + i, 7, 1), vi_set1(-128)));
+        *scale = vi_and(vi_add(field(type, w, 192 + i, 0, 255), vi_set1(128)), vi_set1(255));
+        *scale = vi_add(*scale, vi_set1(-128));
         return;
     case GG_Q2_K:
         *scale = field(type, w, i, 0, 15);
