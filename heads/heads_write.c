@@ -401,6 +401,17 @@ static gorgon_status copy_file(gg_gguf_writer *w, const gg_gguf *file, const cha
     return status;
 }
 
+gorgon_status gg_heads_check_side_car(const gorgon_heads *heads, gorgon_error *err)
+{
+    const char *container = gorgon_heads_container(heads);
+    if (strcmp(container, "GGUF") == 0)
+        return GORGON_OK;
+    return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
+                   "%.160s: a %s holds no calibration; make a side-car of it first: gorgon convert "
+                   "IN OUT --to gguf",
+                   gorgon_heads_path(heads), container);
+}
+
 // Refuses what gorgon_heads_open would refuse, and a set that is not there.
 static gorgon_status check_file(const char *path, size_t set, gorgon_error *err)
 {
@@ -410,11 +421,8 @@ static gorgon_status check_file(const char *path, size_t set, gorgon_error *err)
     if (status != GORGON_OK)
         return status;
     status = gorgon_heads_describe(heads, set, &info, err);
-    if (status == GORGON_OK && strcmp(gorgon_heads_container(heads), "GGUF") != 0)
-        status = gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                         "%.160s: a %s holds no calibration; make a side-car of it first: gorgon "
-                         "convert IN OUT --to gguf",
-                         path, gorgon_heads_container(heads));
+    if (status == GORGON_OK)
+        status = gg_heads_check_side_car(heads, err);
     gorgon_heads_free(heads);
     return status;
 }

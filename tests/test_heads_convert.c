@@ -283,6 +283,26 @@ Test(heads_convert, what_a_format_cannot_say)
     folder_remove(&f); // no directory was left
 }
 
+Test(heads_convert, calibration_is_for_side_cars)
+{
+    gorgon_error err = {0};
+    cr_assert_eq(gg_heads_set_calibration(FORMATS "/vllm_full", 0, NULL, 0, NULL, &err),
+                 GORGON_ERROR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "gorgon convert"), "%s", err.message);
+    const folder f = folder_create();
+    const float weights[] = {1, 2, 3};
+    convert(FORMATS "/hydra_2x3", "gguf", at(&f, "a.gguf"), NULL);
+    convert(FORMATS "/hydra_2x3", "gguf", at(&f, "b.gguf"), NULL);
+    err = (gorgon_error){0};
+    cr_assert_eq(gg_heads_set_calibration(at(&f, "a.gguf"), 0, weights, 3, NULL, &err), GORGON_OK,
+                 "%s", err.message);
+    gorgon_heads *heads = open_format(at(&f, "a.gguf"));
+    cr_assert_eq(gg_heads_set(heads, 0)->n_calibration, 3);
+    cr_assert(gg_heads_set(heads, 0)->shape.residual);
+    gorgon_heads_free(heads);
+    folder_remove(&f);
+}
+
 Test(heads_convert, nothing_is_overwritten_that_is_something_else)
 {
     const folder f = folder_create();

@@ -335,6 +335,8 @@ static gorgon_status prepare(calibrator *c)
     if (status == GORGON_OK)
         status = gorgon_heads_open(o->heads, &c->heads, c->err);
     if (status == GORGON_OK)
+        status = gg_heads_check_side_car(c->heads, c->err);
+    if (status == GORGON_OK)
         status = gorgon_heads_check(c->heads, model, NULL, c->err);
     gg_calibration_resolve(NULL, 0, calibrated_names, N_CALIBRATED, &c->calibration);
     uint64_t records = 0;

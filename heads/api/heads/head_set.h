@@ -199,6 +199,8 @@ gorgon_status gg_heads_write_for(const char *path, const char *base_name,
 // The same for `model` (fingerprint and name are taken from it).
 gorgon_status gg_heads_write(const char *path, const gorgon_model *model,
                              const gg_head_set_source *sets, size_t n_sets, gorgon_error *err);
+// UNSUPPORTED unless the heads came from a side-car, which alone can take a calibration.
+gorgon_status gg_heads_check_side_car(const gorgon_heads *heads, gorgon_error *err);
 // Rewrites `path` with another calibration (and accuracy table, unless NULL) for one set;
 // everything else is copied bit for bit.
 gorgon_status gg_heads_set_calibration(const char *path, size_t set, const float *calibration,
