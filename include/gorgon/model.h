@@ -40,9 +40,9 @@ typedef struct gorgon_fingerprint {
     uint32_t n_layers, d_model, n_vocab;
 } gorgon_fingerprint;
 
-// Opens a GGUF checkpoint (llama and mistral, qwen2, qwen3, gemma3 text, phi3; F32 F16 BF16 Q8_0
-// Q4_0 Q4_1 tensors) and packs its weights
-// for the kernels, using `threads` threads (0 = all processors). *out is owned by the caller.
+// Opens a GGUF checkpoint (llama and mistral, qwen2, qwen3, gemma3 text, phi3; F32, F16, BF16, Q4_0
+// to Q8_0, IQ4_NL and Q2_K to Q6_K tensors) and packs its weights for the kernels, using `threads`
+// threads (0 = all processors). *out is owned by the caller.
 // Errors: IO, FORMAT, UNSUPPORTED, MEMORY; the message names file, item, expected and got.
 gorgon_status gorgon_model_open(const char *path, size_t threads, gorgon_model **out,
                                 gorgon_error *err);
