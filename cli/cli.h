@@ -28,13 +28,14 @@ typedef struct cli_common {
     double temperature, top_p, min_p;
     size_t top_k;
     uint64_t seed;
-    const char *heads, *datastore, *propose, *tree, *rule, *activations, *cost_cache;
+    const char *heads, *datastore, *propose, *tree, *rule, *activations, *cost_cache, *quant;
     cli_list stop;
     bool json, ignore_end;
 } cli_common;
 
 void cli_common_init(cli_common *common);
-void cli_add_engine_flags(cli_spec *spec, cli_common *common);   // -t --ctx --activations --json
+void cli_add_engine_flags(cli_spec *spec, cli_common *common); // -t --ctx --activations --quant ..
+void cli_add_quant_flag(cli_spec *spec, cli_common *common);
 void cli_add_decode_flags(cli_spec *spec, cli_common *common);   // --heads --datastore --propose ..
 void cli_add_sampling_flags(cli_spec *spec, cli_common *common); // -n --temp ... --stop
 

@@ -80,6 +80,7 @@ static void add_evaluation_flags(cli_spec *spec, compare *c)
     cli_add_string(spec, "cost-cache", 0, &c->common.cost_cache, "FILE",
                    "measured pass costs are kept here");
     cli_add_size(spec, "threads", 't', &c->common.threads, 0, 256, "threads, 0 = all processors");
+    cli_add_quant_flag(spec, &c->common);
     cli_add_flag(spec, "json", &c->common.json, "one JSON object on stdout");
 }
 

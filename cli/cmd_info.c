@@ -298,14 +298,16 @@ bool cli_report_datastore(const char *path, bool json)
     return good;
 }
 
-static bool info_model(const char *path, bool json, size_t threads)
+static bool info_model(const char *path, bool json, const cli_common *common)
 {
     gorgon_error err = {0};
-    gorgon_model *model = NULL;
+    cli_session session = {0};
     type_table types = {0};
-    if (gorgon_model_open(path, threads, &model, &err) != GORGON_OK ||
-        gorgon_tensors_visit(path, count_type, &types, &err) != GORGON_OK) {
-        gorgon_model_free(model);
+    if (!cli_open_model(&session, common, path))
+        return false;
+    const gorgon_model *model = session.model;
+    if (gorgon_tensors_visit(path, count_type, &types, &err) != GORGON_OK) {
+        cli_close(&session);
         return cli_fail(&err);
     }
     gorgon_model_info info;
@@ -332,14 +334,16 @@ static bool info_model(const char *path, bool json, size_t threads)
                gorgon_tokenizer_has_chat(gorgon_model_tokenizer(model)) ? "known" : "none known");
         printf("  this CPU: level %s\n", gorgon_cpu_best_level());
     }
-    gorgon_model_free(model);
+    cli_close(&session);
     return good;
 }
 
 int cmd_info(int argc, char **argv)
 {
     bool json = false, good = true;
-    size_t threads = 0, n = 0;
+    size_t n = 0;
+    cli_common common;
+    cli_common_init(&common);
     const char *paths[16], *plot = NULL;
     cli_spec spec = {
         .command = "info",
@@ -352,7 +356,8 @@ int cmd_info(int argc, char **argv)
                     "  gorgon info heads.gguf --plot loss.svg\n",
     };
     cli_add_flag(&spec, "json", &json, "one JSON object per file");
-    cli_add_size(&spec, "threads", 't', &threads, 0, 256, "threads for loading");
+    cli_add_size(&spec, "threads", 't', &common.threads, 0, 256, "threads for loading");
+    cli_add_quant_flag(&spec, &common);
     cli_add_string(&spec, "plot", 0, &plot, "FILE.svg", "draw the training of one heads file");
     cli_parsed parsed = cli_parse(&spec, argc, argv, paths, &n);
     if (parsed != CLI_PARSED)
@@ -366,7 +371,7 @@ int cmd_info(int argc, char **argv)
         else if (gorgon_datastore_probe(paths[i]))
             good = cli_report_datastore(paths[i], json);
         else
-            good = info_model(paths[i], json, threads);
+            good = info_model(paths[i], json, &common);
     }
     good = good && (!plot || cli_plot_training(paths[0], 0, plot));
     return good ? CLI_OK : CLI_BAD;

@@ -18,12 +18,19 @@ void cli_common_init(cli_common *common)
     };
 }
 
+void cli_add_quant_flag(cli_spec *spec, cli_common *c)
+{
+    cli_add_string(spec, "quant", 0, &c->quant, "q8_0|q4_0|q4_k",
+                   "quantise matrices stored as floats while loading");
+}
+
 void cli_add_engine_flags(cli_spec *spec, cli_common *c)
 {
     cli_add_size(spec, "threads", 't', &c->threads, 0, 256, "threads, 0 = all processors");
     cli_add_size(spec, "ctx", 0, &c->context, 0, 1 << 20, "positions, 0 = the model's context");
     cli_add_string(spec, "activations", 0, &c->activations, "int8|f32",
                    "int8 (served) or f32 (reference)");
+    cli_add_quant_flag(spec, c);
     cli_add_flag(spec, "json", &c->json, "one JSON object on stdout");
 }
 
@@ -86,7 +93,8 @@ gorgon_sampling cli_sampling(const cli_common *c)
 bool cli_open_model(cli_session *session, const cli_common *common, const char *path)
 {
     gorgon_error err = {0};
-    if (gorgon_model_open(path, common->threads, &session->model, &err) != GORGON_OK)
+    const gorgon_model_options options = {.threads = common->threads, .quantize = common->quant};
+    if (gorgon_model_open_with(path, &options, &session->model, &err) != GORGON_OK)
         return cli_fail(&err);
     return true;
 }

@@ -467,7 +467,7 @@ static gorgon_status open_view(gg_mapping mapping, const void *data, size_t size
     return GORGON_OK;
 }
 
-gorgon_status gg_gguf_open(const char *path, gg_gguf **out, gorgon_error *err)
+gorgon_status gg_gguf_open_file(const char *path, gg_gguf **out, gorgon_error *err)
 {
     *out = NULL;
     gg_mapping mapping;
@@ -488,6 +488,9 @@ void gg_gguf_close(gg_gguf *file)
 {
     if (!file)
         return;
+    for (size_t i = 0; i < file->n_parts; i++)
+        gg_gguf_close(file->parts[i]); // a part has none of its own
+    gg_free(file->parts);
     gg_free(file->entries);
     gg_free(file->keys);
     gg_free(file->tensors);

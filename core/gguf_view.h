@@ -41,7 +41,13 @@ struct gg_gguf {
     uint8_t *owned;
     void (*release)(void *kept);
     void *kept;
+    // Of a split file, in part 0, which then lists the tensors of all: the other parts.
+    gg_gguf **parts;
+    size_t n_parts;
 };
+
+// One file, split or not.
+gorgon_status gg_gguf_open_file(const char *path, gg_gguf **out, gorgon_error *err);
 
 // Bytes of a value of this kind; 0 for strings and arrays, whose size varies.
 size_t gg_gguf_kind_bytes(gg_gguf_kind kind);

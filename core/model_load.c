@@ -13,7 +13,13 @@
 #include "core/system.h"
 #include "core/team.h"
 
-enum { MATRICES_PER_LAYER = 7, NAME_BYTES = 96 };
+enum { MATRICES_PER_LAYER = 7, NAME_BYTES = 96, SAMPLE_BYTES = 512 };
+
+// What gorgon_model_options.quantize may name.
+static const struct {
+    const char *word;
+    gg_dtype type;
+} quantizations[] = {{"q8_0", GG_Q8_0}, {"q4_0", GG_Q4_0}, {"q4_k", GG_Q4_K}};
 
 // Rows of a tensor to pack into a matrix.
 typedef struct pack_job {
@@ -28,7 +34,12 @@ typedef struct loader {
     gorgon_model *model;
     pack_job *jobs; // [n_layers * 7 + 2]
     size_t n_jobs;
-    bool *claimed; // [tensors of the file]
+    bool *claimed;     // [tensors of the file]
+    gg_dtype quantize; // float matrices become this; F32: they stay
+    size_t n_quantized;
+    float *values;  // [threads][widest]: a row to be quantised
+    uint8_t *bytes; // [threads][4 * widest]: the same quantised
+    size_t widest;  // n_in of all matrices
     gorgon_error *err;
 } loader;
 
@@ -58,6 +69,19 @@ static gorgon_status claim(loader *ld, const char *name, size_t n_in, size_t n_o
     return GORGON_OK;
 }
 
+// The type that a matrix of the file is packed as.
+static gg_dtype packed_type(const loader *ld, gg_dtype type, size_t n_in)
+{
+    const gg_dtype wanted[] = {ld->quantize, GG_Q8_0};
+    if (ld->quantize == GG_F32 || gg_dtype_is_quantized(type))
+        return type;
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        if (gg_dtype_row_bytes(wanted[i], n_in))
+            return wanted[i];
+    }
+    return type;
+}
+
 // Matrices that share a tensor: consecutive outputs of it.
 typedef struct piece {
     gg_matrix *w;
@@ -74,9 +98,12 @@ static gorgon_status load_matrices(loader *ld, const char *name, size_t n_in, co
         n_out += pieces[i].n_out;
     gorgon_status status = claim(ld, name, n_in, n_out, &t);
     for (size_t i = 0, first = 0; i < n && status == GORGON_OK; first += pieces[i++].n_out) {
-        status = gg_matrix_shape(t->type, pieces[i].n_out, n_in, pieces[i].w, ld->err);
-        ld->jobs[ld->n_jobs++] = (pack_job){pieces[i].w, t, first, pieces[i].turned};
+        gg_matrix *w = pieces[i].w;
+        status = gg_matrix_shape(packed_type(ld, t->type, n_in), pieces[i].n_out, n_in, w, ld->err);
+        ld->jobs[ld->n_jobs++] = (pack_job){w, t, first, pieces[i].turned};
+        ld->n_quantized += w->type != t->type;
     }
+    ld->widest = n_in > ld->widest ? n_in : ld->widest;
     return status;
 }
 
@@ -318,26 +345,69 @@ static gorgon_status place_matrices(loader *ld)
     return GORGON_OK;
 }
 
+// values, bytes: room for a row to be quantised.
+static void pack_rows(const gorgon_model *m, const pack_job *job, size_t begin, size_t end,
+                      float *values, uint8_t *bytes)
+{
+    gg_matrix *w = job->w;
+    const gg_dtype type = job->tensor->type;
+    for (size_t o = begin; o < end; o++) {
+        const size_t at = job->first + (job->turned ? file_index(m, o) : o);
+        const uint8_t *row = gg_tensor_row(job->tensor, at);
+        if (w->type != type) {
+            gg_dequantize_row(type, row, w->n_in, values);
+            gg_quantize_row(w->type, values, w->n_in, bytes);
+            row = bytes;
+        }
+        gg_matrix_pack_row(w, o, row);
+    }
+}
+
 static void pack_on_thread(void *context, size_t thread, size_t n_threads)
 {
     const loader *ld = context;
     for (size_t j = 0; j < ld->n_jobs; j++) {
-        const pack_job *job = &ld->jobs[j];
-        gg_matrix *w = job->w;
-        size_t row_bytes = gg_dtype_row_bytes(w->type, w->n_in);
         size_t begin, end;
-        gg_team_share(w->n_out, GG_TILE, thread, n_threads, &begin, &end);
-        for (size_t o = begin; o < end; o++) {
-            size_t row = job->first + (job->turned ? file_index(ld->model, o) : o);
-            gg_matrix_pack_row(w, o, job->tensor->data + row * row_bytes);
-        }
+        gg_team_share(ld->jobs[j].w->n_out, GG_TILE, thread, n_threads, &begin, &end);
+        const size_t row = ld->n_quantized ? thread * ld->widest : 0;
+        pack_rows(ld->model, &ld->jobs[j], begin, end, ld->values + row,
+                  ld->bytes + row * sizeof(float));
     }
 }
 
-// Hash over every tensor's name, type, shape and three samples of its data.
-static uint64_t hash_tensors(const gg_gguf *file)
+static gorgon_status pack_matrices(loader *ld, size_t threads)
 {
-    const size_t sample = 512;
+    gg_team *team = NULL;
+    gorgon_status status = gg_team_create(threads, &team, ld->err);
+    if (status != GORGON_OK)
+        return status;
+    const size_t rows = ld->n_quantized ? threads : 1;
+    ld->values = gg_alloc(rows * ld->widest, sizeof *ld->values);
+    ld->bytes = gg_alloc(rows * ld->widest, sizeof(float));
+    if (ld->values && ld->bytes)
+        gg_team_run(team, pack_on_thread, ld);
+    else
+        status = gg_fail(ld->err, GORGON_ERROR_MEMORY, "%s: out of memory for rows to quantise",
+                         ld->model->path);
+    gg_team_free(team);
+    return status;
+}
+
+// Hash over `sample` bytes at the byte `begin` of a tensor's rows, one after the other.
+static uint64_t hash_sample(const gg_tensor *t, size_t begin, size_t sample, uint64_t hash)
+{
+    uint8_t bytes[SAMPLE_BYTES];
+    const size_t width = t->bytes / gg_tensor_rows(t);
+    for (size_t i = 0; i < sample; i++)
+        bytes[i] = gg_tensor_row(t, (begin + i) / width)[(begin + i) % width];
+    return gg_hash(bytes, sample, hash);
+}
+
+// Hash over every tensor's name, type, shape and three samples of its data, and over what becomes
+// of them.
+static uint64_t hash_tensors(const loader *ld)
+{
+    const gg_gguf *file = ld->file;
     uint64_t hash = 0;
     for (size_t i = 0; i < gg_gguf_tensor_count(file); i++) {
         const gg_tensor *t = gg_gguf_tensor_at(file, i);
@@ -345,12 +415,13 @@ static uint64_t hash_tensors(const gg_gguf *file)
                             t->dims[1],        t->dims[2], t->dims[3]};
         hash = gg_hash(t->name, strlen(t->name), hash);
         hash = gg_hash(head, sizeof head, hash);
-        size_t n = t->bytes < sample ? t->bytes : sample;
-        hash = gg_hash(t->data, n, hash);
-        hash = gg_hash(t->data + (t->bytes - n) / 2, n, hash);
-        hash = gg_hash(t->data + (t->bytes - n), n, hash);
+        const size_t n = t->bytes < SAMPLE_BYTES ? t->bytes : SAMPLE_BYTES;
+        hash = hash_sample(t, 0, n, hash);
+        hash = hash_sample(t, (t->bytes - n) / 2, n, hash);
+        hash = hash_sample(t, t->bytes - n, n, hash);
     }
-    return hash;
+    const uint32_t quantize = (uint32_t)ld->quantize;
+    return ld->n_quantized ? gg_hash(&quantize, sizeof quantize, hash) : hash;
 }
 
 static gorgon_status load(loader *ld, size_t threads)
@@ -366,16 +437,13 @@ static gorgon_status load(loader *ld, size_t threads)
     status = load_tensors(ld);
     if (status == GORGON_OK)
         status = place_matrices(ld);
-    gg_team *team = NULL;
     if (status == GORGON_OK)
-        status = gg_team_create(threads, &team, ld->err);
+        status = pack_matrices(ld, threads);
     if (status != GORGON_OK)
         return status;
-    gg_team_run(team, pack_on_thread, ld);
-    gg_team_free(team);
     m->fingerprint = (gorgon_fingerprint){
         .vocabulary = gg_tokenizer_hash(m->tokenizer),
-        .tensors = hash_tensors(ld->file),
+        .tensors = hash_tensors(ld),
         .n_layers = (uint32_t)m->geometry.n_layers,
         .d_model = (uint32_t)m->geometry.d_model,
         .n_vocab = (uint32_t)m->geometry.n_vocab,
@@ -383,28 +451,60 @@ static gorgon_status load(loader *ld, size_t threads)
     return GORGON_OK;
 }
 
-gorgon_status gorgon_model_open(const char *path, size_t threads, gorgon_model **out,
-                                gorgon_error *err)
+void gorgon_model_options_init(gorgon_model_options *options)
+{
+    *options = (gorgon_model_options){0};
+}
+
+static gorgon_status find_quantization(const char *word, gg_dtype *type, gorgon_error *err)
+{
+    *type = GG_F32;
+    if (!word)
+        return GORGON_OK;
+    for (size_t i = 0; i < sizeof quantizations / sizeof quantizations[0]; i++) {
+        if (strcmp(word, quantizations[i].word) == 0) {
+            *type = quantizations[i].type;
+            return GORGON_OK;
+        }
+    }
+    return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                   "quantise while loading: expected q8_0, q4_0 or q4_k, got '%.40s'", word);
+}
+
+gorgon_status gorgon_model_open_with(const char *path, const gorgon_model_options *options,
+                                     gorgon_model **out, gorgon_error *err)
 {
     *out = NULL;
+    loader ld = {.err = err};
+    gorgon_status status = find_quantization(options->quantize, &ld.quantize, err);
     gg_gguf *file = NULL;
-    gorgon_status status = gg_gguf_open(path, &file, err);
+    if (status == GORGON_OK)
+        status = gg_gguf_open(path, &file, err);
     if (status != GORGON_OK)
         return status;
-    loader ld = {.file = file, .err = err};
+    ld.file = file;
     ld.model = gg_alloc(1, sizeof *ld.model);
     if (ld.model)
         ld.model->path = gg_strdup(path);
     if (!ld.model || !ld.model->path)
         status = gg_fail(err, GORGON_ERROR_MEMORY, "%s: out of memory", path);
     else
-        status = load(&ld, threads ? threads : gg_processors());
+        status = load(&ld, options->threads ? options->threads : gg_processors());
     gg_free(ld.jobs);
     gg_free(ld.claimed);
+    gg_free(ld.values);
+    gg_free(ld.bytes);
     gg_gguf_close(file);
     if (status == GORGON_OK)
         *out = ld.model;
     else
         gorgon_model_free(ld.model);
     return status;
+}
+
+gorgon_status gorgon_model_open(const char *path, size_t threads, gorgon_model **out,
+                                gorgon_error *err)
+{
+    const gorgon_model_options options = {.threads = threads};
+    return gorgon_model_open_with(path, &options, out, err);
 }

@@ -40,10 +40,25 @@ typedef struct gorgon_fingerprint {
     uint32_t n_layers, d_model, n_vocab;
 } gorgon_fingerprint;
 
-// Opens a GGUF checkpoint (llama and mistral, qwen2, qwen3, gemma3 text, phi3; F32, F16, BF16, Q4_0
-// to Q8_0, IQ4_NL and Q2_K to Q6_K tensors) and packs its weights for the kernels, using `threads`
-// threads (0 = all processors). *out is owned by the caller.
-// Errors: IO, FORMAT, UNSUPPORTED, MEMORY; the message names file, item, expected and got.
+typedef struct gorgon_model_options {
+    size_t threads;       // for loading, 0 = all processors
+    const char *quantize; // "q8_0", "q4_0" or "q4_k": F32, F16 and BF16 matrices are packed as this
+                          // type; those whose rows do not fit it as Q8_0, or as they are if rows
+                          // are no multiple of 32. NULL: every matrix stays as the file has it
+} gorgon_model_options;
+
+void gorgon_model_options_init(gorgon_model_options *options); // all processors, as the file has it
+
+// Opens a checkpoint (llama and mistral, qwen2, qwen3, gemma3 text, phi3; tensors of F32 F16 BF16
+// Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 IQ4_NL Q2_K Q3_K Q4_K Q5_K Q6_K, each its own) and packs its weights for
+// the kernels: a GGUF file, or a Hugging Face directory with config.json, tokenizer.json and
+// safetensors. Of a file split into NAME-00001-of-00003.gguf and so on path is any part; the others
+// are looked for beside it. *out is owned by the caller. A model that was quantised while opening has another
+// fingerprint. Errors: IO, FORMAT, UNSUPPORTED, MEMORY, ARGUMENT (an unknown word); the message
+// names file, item, expected and got.
+gorgon_status gorgon_model_open_with(const char *path, const gorgon_model_options *options,
+                                     gorgon_model **out, gorgon_error *err);
+// The same with default options but for the number of threads.
 gorgon_status gorgon_model_open(const char *path, size_t threads, gorgon_model **out,
                                 gorgon_error *err);
 void gorgon_model_free(gorgon_model *model); // NULL is legal; no engine may still use it

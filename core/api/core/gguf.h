@@ -34,7 +34,7 @@ typedef struct gg_tensor {
     uint64_t dims[4];    // GGUF order: dims[0] runs fastest (n_in), dims[1] = n_out; unused are 1
     const uint8_t *data; // inside the mapping
     size_t bytes;
-    uint64_t offset; // of data from the start of the file
+    uint64_t offset; // of data from the start of the file (of its part)
     // Rows of an attention head, of which `data` has first those of even, then those of odd number,
     // as Hugging Face checkpoints do for q and k. 0: all rows stand in order. Then only
     // gg_tensor_row knows where they are.
@@ -51,15 +51,22 @@ typedef struct gg_gguf gg_gguf;
 // tensor's name, rank, type, size and span (inside the file, no overlap, aligned). Tensor data are
 // not touched. Types that GGML knows and this build does not are accepted here; gg_gguf_require
 // refuses them. Errors name path, item, byte offset. Version 2 has the same layout and is read too.
+// A file that says it is part of several (key split.count above 1) is opened with all of them,
+// which lie beside it as NAME-00001-of-00003.gguf and so on: see gg_gguf_join.
 gorgon_status gg_gguf_open(const char *path, gg_gguf **out, gorgon_error *err);
 // The same over a caller's buffer, which must outlive the view (fuzzing, embedded data). Tensor
 // data are aligned as the buffer is, up to the file's own alignment.
 gorgon_status gg_gguf_open_memory(const void *data, size_t size, const char *label, gg_gguf **out,
                                   gorgon_error *err);
+// Makes one view of the n parts of a split file, in their order: keys of the first, tensors of all.
+// Each must say split.no (its place from 0), split.count (n) and the same split.tensors.count, the
+// number of tensors of all, none of them twice. Takes the parts, which are closed with *out, also
+// on failure. n is 1 to GG_MAX_PARTS.
+gorgon_status gg_gguf_join(gg_gguf *const *parts, size_t n, gg_gguf **out, gorgon_error *err);
 void gg_gguf_close(gg_gguf *file); // NULL is legal
 
 const char *gg_gguf_path(const gg_gguf *file);
-uint64_t gg_gguf_size(const gg_gguf *file); // bytes of the file
+uint64_t gg_gguf_size(const gg_gguf *file); // bytes of the file, of all its parts
 size_t gg_gguf_tensor_count(const gg_gguf *file);
 const gg_tensor *gg_gguf_tensor_at(const gg_gguf *file, size_t index);
 const gg_tensor *gg_gguf_find(const gg_gguf *file, const char *name); // NULL if absent

@@ -76,6 +76,8 @@ void gg_matrix_clear(gg_matrix *w); // of gg_matrix_create: frees tiles, zeroes 
 // Quantises n_in floats (GGUF row layout out) to F32, F16, Q8_0, Q4_0 or Q4_K, whose units n_in has
 // to fit; docs/formats.md says how.
 void gg_quantize_row(gg_dtype type, const float *x, size_t n_in, void *dst);
+// The values of a row in GGUF's layout, of any weight type; n_in is a whole number of units.
+void gg_dequantize_row(gg_dtype type, const void *src, size_t n_in, float *y);
 float gg_f16_to_f32(uint16_t h);
 uint16_t gg_f32_to_f16(float f); // nearest even, as VCVTPS2PH; overflow gives infinity
 

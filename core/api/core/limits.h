@@ -5,6 +5,7 @@
 #define GG_MAX_THREADS     256
 #define GG_MAX_TENSORS     65536
 #define GG_MAX_METADATA    65536
+#define GG_MAX_PARTS       1024        // files of a split checkpoint
 #define GG_MAX_NAME        256         // bytes of a tensor or key name
 #define GG_MAX_STRING      (16u << 20) // bytes of one metadata string
 #define GG_MAX_DIMS        4
