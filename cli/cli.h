@@ -29,6 +29,7 @@ typedef struct cli_common {
     size_t top_k;
     uint64_t seed;
     const char *heads, *datastore, *propose, *tree, *rule, *activations, *cost_cache, *quant;
+    const char *chat_template;
     cli_list stop;
     bool json, ignore_end;
 } cli_common;
@@ -38,6 +39,11 @@ void cli_add_engine_flags(cli_spec *spec, cli_common *common); // -t --ctx --act
 void cli_add_quant_flag(cli_spec *spec, cli_common *common);
 void cli_add_decode_flags(cli_spec *spec, cli_common *common);   // --heads --datastore --propose ..
 void cli_add_sampling_flags(cli_spec *spec, cli_common *common); // -n --temp ... --stop
+
+void cli_add_chat_template(cli_spec *spec, cli_common *common);
+// The template that --chat-template asks for: a known name's or a file's; allocated with malloc.
+// NULL after a message that lists the names.
+char *cli_chat_template(const char *name);
 
 // A model with its engine, files to draft with and decoder as the flags ask. Zero-initialise;
 // cli_close frees.

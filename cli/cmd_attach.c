@@ -42,6 +42,7 @@ static void add_common_flags(cli_spec *spec, attach_flags *f)
                    "feature cache: made by synth, read by train and calibrate");
     cli_add_size(spec, "threads", 't', &f->common.threads, 0, 256, "threads, 0 = all processors");
     cli_add_quant_flag(spec, &f->common);
+    cli_add_chat_template(spec, &f->common);
     cli_add_flag(spec, "json", &f->common.json, "one JSON object on stdout");
 }
 

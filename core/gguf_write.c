@@ -243,6 +243,15 @@ gorgon_status gg_gguf_put_array_u32(gg_gguf_writer *w, const char *key, const ui
     return status;
 }
 
+gorgon_status gg_gguf_put_array_u8(gg_gguf_writer *w, const char *key, const uint8_t *v, size_t n,
+                                   gorgon_error *err)
+{
+    gorgon_status status = begin_array(w, key, GG_GGUF_U8, n, n, err);
+    for (size_t i = 0; status == GORGON_OK && i < n; i++)
+        append(&w->entries, v[i], 1);
+    return status;
+}
+
 gorgon_status gg_gguf_put_array_string(gg_gguf_writer *w, const char *key, const char *const *v,
                                        size_t n, gorgon_error *err)
 {

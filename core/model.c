@@ -80,6 +80,11 @@ const gorgon_tokenizer *gorgon_model_tokenizer(const gorgon_model *model)
     return model->tokenizer;
 }
 
+gorgon_status gorgon_model_set_chat(gorgon_model *model, const char *source, gorgon_error *err)
+{
+    return gorgon_tokenizer_set_chat(model->tokenizer, source, err);
+}
+
 gorgon_fingerprint gorgon_model_fingerprint(const gorgon_model *model)
 {
     return model->fingerprint;

@@ -53,9 +53,9 @@ void gorgon_model_options_init(gorgon_model_options *options); // all processors
 // Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 IQ4_NL Q2_K Q3_K Q4_K Q5_K Q6_K, each its own) and packs its weights for
 // the kernels: a GGUF file, or a Hugging Face directory with config.json, tokenizer.json and
 // safetensors. Of a file split into NAME-00001-of-00003.gguf and so on path is any part; the others
-// are looked for beside it. *out is owned by the caller. A model that was quantised while opening has another
-// fingerprint. Errors: IO, FORMAT, UNSUPPORTED, MEMORY, ARGUMENT (an unknown word); the message
-// names file, item, expected and got.
+// are looked for beside it. *out is owned by the caller. A model that was quantised while opening
+// has another fingerprint. Errors: IO, FORMAT, UNSUPPORTED, MEMORY, ARGUMENT (an unknown word); the
+// message names file, item, expected and got.
 gorgon_status gorgon_model_open_with(const char *path, const gorgon_model_options *options,
                                      gorgon_model **out, gorgon_error *err);
 // The same with default options but for the number of threads.
@@ -65,6 +65,8 @@ void gorgon_model_free(gorgon_model *model); // NULL is legal; no engine may sti
 
 void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info);
 const gorgon_tokenizer *gorgon_model_tokenizer(const gorgon_model *model); // borrowed
+// Another chat template (Jinja source) for the model's tokenizer; before the model is shared.
+gorgon_status gorgon_model_set_chat(gorgon_model *model, const char *source, gorgon_error *err);
 gorgon_fingerprint gorgon_model_fingerprint(const gorgon_model *model);
 
 // Callback of gorgon_tensors_visit: type name, GGUF dims (fastest first), bytes.

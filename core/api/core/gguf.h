@@ -122,6 +122,8 @@ gorgon_status gg_gguf_put_array_f32(gg_gguf_writer *w, const char *key, const fl
                                     gorgon_error *err);
 gorgon_status gg_gguf_put_array_u32(gg_gguf_writer *w, const char *key, const uint32_t *v, size_t n,
                                     gorgon_error *err);
+gorgon_status gg_gguf_put_array_u8(gg_gguf_writer *w, const char *key, const uint8_t *v, size_t n,
+                                   gorgon_error *err);
 gorgon_status gg_gguf_put_array_string(gg_gguf_writer *w, const char *key, const char *const *v,
                                        size_t n, gorgon_error *err);
 // Copies `bytes` of data (already in GGUF's row layout for `type`).
