@@ -130,6 +130,8 @@ const char *cli_environment_cpu(void); // GORGON_CPU or NULL
 // Default file of measured pass costs below the user's cache directory; NULL if there is none.
 const char *cli_default_cost_cache(void);
 
+// What a base model is and needs, to stdout; opened as the flags ask.
+bool cli_report_model(const char *path, bool json, const cli_common *common);
 // What a heads file holds: sets, accuracy, training record, to stdout; in JSON also the members of
 // `more` (borrowed, NULL = none).
 bool cli_report_heads(const char *path, bool json, json_t *more);

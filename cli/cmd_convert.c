@@ -1,4 +1,5 @@
-// gorgon convert: heads from the format of one trainer or engine into that of another.
+// gorgon convert: heads from the format of one trainer or engine into that of another, and base
+// models from Hugging Face's into GGUF.
 #include <string.h>
 
 #include "cli.h"
@@ -6,8 +7,20 @@
 typedef struct convert_flags {
     const char *to, *model;
     size_t set;
-    bool json;
+    bool base, json;
 } convert_flags;
+
+static bool convert_base(const convert_flags *f, const char *in, const char *out)
+{
+    gorgon_error err = {0};
+    cli_common common;
+    cli_common_init(&common);
+    if (strcmp(f->to, "gguf") != 0)
+        return cli_complain("convert: --to is %s, expected gguf: %s is a base model", f->to, in);
+    return gorgon_model_convert(in, out, &err) == GORGON_OK
+               ? cli_report_model(out, f->json, &common)
+               : cli_fail(&err);
+}
 
 static bool convert_heads(const convert_flags *f, const char *in, const char *out)
 {
@@ -33,20 +46,22 @@ int cmd_convert(int argc, char **argv)
     size_t n = 0;
     cli_spec spec = {
         .command = "convert",
-        .summary = "heads from the format of one trainer or engine into that of another; IN is a "
-                   "file or directory of any that `gorgon info` knows",
+        .summary = "heads from the format of one trainer or engine into that of another, a Hugging "
+                   "Face directory into GGUF; IN is a file or directory that `gorgon info` knows",
         .positional = "IN OUT",
         .min_positional = 2,
         .max_positional = 2,
         .examples = "  gorgon convert medusa_lm_head.pt heads.gguf --to gguf --model model.gguf\n"
                     "  gorgon convert heads.gguf vllm-heads --to vllm --model model.gguf\n"
-                    "  gorgon convert vllm-heads medusa-heads --to fasterdecoding --json\n",
+                    "  gorgon convert vllm-heads medusa-heads --to fasterdecoding --json\n"
+                    "  gorgon convert Qwen2.5-0.5B-Instruct model.gguf --to gguf\n",
     };
     cli_add_string(&spec, "to", 0, &flags.to, "FORMAT",
                    "gguf (a file), fasterdecoding, fasterdecoding-v2 or vllm (directories)");
     cli_add_string(&spec, "model", 0, &flags.model, "MODEL",
                    "the base: its fingerprint for gguf, its output matrix where heads have none");
     cli_add_size(&spec, "set", 0, &flags.set, 0, 31, "which set, for formats that hold one");
+    cli_add_flag(&spec, "base", &flags.base, "of a checkpoint merged with heads: the base model");
     cli_add_flag(&spec, "json", &flags.json, "one JSON object on stdout");
     cli_parsed parsed = cli_parse(&spec, argc, argv, paths, &n);
     if (parsed != CLI_PARSED)
@@ -55,5 +70,8 @@ int cmd_convert(int argc, char **argv)
         cli_complain("convert: missing --to FORMAT; see gorgon convert --help");
         return CLI_BAD;
     }
-    return convert_heads(&flags, paths[0], paths[1]) ? CLI_OK : CLI_BAD;
+    const bool base = flags.base || !gorgon_heads_probe(paths[0]);
+    const bool good =
+        base ? convert_base(&flags, paths[0], paths[1]) : convert_heads(&flags, paths[0], paths[1]);
+    return good ? CLI_OK : CLI_BAD;
 }

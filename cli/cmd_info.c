@@ -298,7 +298,7 @@ bool cli_report_datastore(const char *path, bool json)
     return good;
 }
 
-static bool info_model(const char *path, bool json, const cli_common *common)
+bool cli_report_model(const char *path, bool json, const cli_common *common)
 {
     gorgon_error err = {0};
     cli_session session = {0};
@@ -371,7 +371,7 @@ int cmd_info(int argc, char **argv)
         else if (gorgon_datastore_probe(paths[i]))
             good = cli_report_datastore(paths[i], json);
         else
-            good = info_model(paths[i], json, &common);
+            good = cli_report_model(paths[i], json, &common);
     }
     good = good && (!plot || cli_plot_training(paths[0], 0, plot));
     return good ? CLI_OK : CLI_BAD;

@@ -72,6 +72,9 @@ static const name_pair *find_in_layer(const gg_hf_config *c, const char *name)
                                  : find_pair(norms_of_two, COUNT(norms_of_two), name);
 }
 
+// Medusa heads in the checkpoint of their base (FasterDecoding v1.0): not the model's.
+static const char merged_heads[] = "medusa_head.";
+
 // The tensor's name in a GGUF file and its form; false: the family has no such tensor.
 static bool translate(const gg_hf_config *c, const char *theirs, char ours[NAME_BYTES], form *how)
 {
@@ -79,6 +82,10 @@ static bool translate(const gg_hf_config *c, const char *theirs, char ours[NAME_
     const name_pair *pair = find_pair(outer_names, COUNT(outer_names), theirs);
     char *rest = NULL;
     unsigned long layer = 0;
+    if (strncmp(theirs, merged_heads, sizeof merged_heads - 1) == 0) {
+        *how = LEFT_OUT;
+        return true;
+    }
     if (!pair && strncmp(theirs, layers, sizeof layers - 1) == 0) {
         const char *digits = theirs + sizeof layers - 1;
         layer = digits[0] >= '0' && digits[0] <= '9' ? strtoul(digits, &rest, 10) : 0;

@@ -2,6 +2,7 @@
 #include "model_impl.h"
 
 #include "core/alloc.h"
+#include "core/checkpoint.h"
 #include "core/gguf.h"
 
 static void free_layer(gg_layer *layer)
@@ -136,7 +137,7 @@ gorgon_status gorgon_tensors_visit(const char *path, gorgon_tensor_fn fn, void *
                                    gorgon_error *err)
 {
     gg_gguf *file = NULL;
-    gorgon_status status = gg_gguf_open(path, &file, err);
+    gorgon_status status = gg_checkpoint_open(path, &file, err);
     for (size_t i = 0; status == GORGON_OK && i < gg_gguf_tensor_count(file); i++) {
         const gg_tensor *t = gg_gguf_tensor_at(file, i);
         fn(context, t->name, t->type_name, t->dims, t->n_dims, t->bytes);

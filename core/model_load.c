@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/gguf.h"
@@ -479,7 +480,7 @@ gorgon_status gorgon_model_open_with(const char *path, const gorgon_model_option
     gorgon_status status = find_quantization(options->quantize, &ld.quantize, err);
     gg_gguf *file = NULL;
     if (status == GORGON_OK)
-        status = gg_gguf_open(path, &file, err);
+        status = gg_checkpoint_open(path, &file, err);
     if (status != GORGON_OK)
         return status;
     ld.file = file;

@@ -61,6 +61,10 @@ gorgon_status gorgon_model_open_with(const char *path, const gorgon_model_option
 // The same with default options but for the number of threads.
 gorgon_status gorgon_model_open(const char *path, size_t threads, gorgon_model **out,
                                 gorgon_error *err);
+// Writes a Hugging Face directory as a GGUF file that this and other software reads, whole or not
+// at all; weights keep their type and values. The directory is opened first,
+// so that what is written can be run. Errors as above.
+gorgon_status gorgon_model_convert(const char *directory, const char *path, gorgon_error *err);
 void gorgon_model_free(gorgon_model *model); // NULL is legal; no engine may still use it
 
 void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info);
