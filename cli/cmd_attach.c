@@ -77,8 +77,8 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
     gorgon_train_options *o = &f->train;
     cli_add_string(
         spec, "arch", 0, &o->architecture, "NAME",
-        "medusa (default) or linear; markov, hydra, hydra++, recurrent and eagle see the drafted "
-        "tokens");
+        "medusa or linear; markov, hydra, hydra++, recurrent and eagle see the drafted tokens "
+        "(default medusa; of attach hydra++)");
     cli_add_size(spec, "n-heads", 0, &o->n_heads, 0, 16,
                  "depths (default 4; recurrent and eagle 5)");
     cli_add_size(spec, "blocks", 0, &o->n_blocks, 0, 8,
@@ -104,7 +104,8 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
         spec, "patience", 0, &o->patience, 0, 10,
         "stop when N of the ten evaluations in a row show no longer expected accepted length "
         "(default 0: never)");
-    cli_add_string(spec, "weight-type", 0, &o->weight_type, "TYPE", "F16 (default), F32 or Q8_0");
+    cli_add_string(spec, "weight-type", 0, &o->weight_type, "TYPE",
+                   "F16, F32 or Q8_0 (default F16; of attach Q8_0)");
     cli_add_string(spec, "state", 0, &o->state, "FILE",
                    "state of the training (default: train.state in the cache)");
     cli_add_string(spec, "curve", 0, &o->curve, "FILE",
@@ -270,6 +271,10 @@ int cmd_attach(int argc, char **argv)
     static const char *const needed[] = {"out", "-o HEADS", NULL};
     attach_flags f;
     init_flags(&f);
+    gorgon_attach_options options;
+    gorgon_attach_options_init(&options);
+    f.train.architecture = options.train.architecture;
+    f.train.weight_type = options.train.weight_type;
     cli_spec spec = {
         .command = "attach",
         .summary = "make heads for a checkpoint: the model writes its training text, heads are "
@@ -302,8 +307,6 @@ int cmd_attach(int argc, char **argv)
     if (!begin(&spec, argc, argv, &f, needed, &session, &code))
         return code;
     gorgon_error err = {0};
-    gorgon_attach_options options;
-    gorgon_attach_options_init(&options);
     options.out = f.out;
     options.heads = f.heads;
     options.check = &f.check;

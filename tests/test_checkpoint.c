@@ -1,6 +1,7 @@
 // Hugging Face directories: the same bits as the GGUF file that other software made of them, before
 // and after gorgon's own conversion; what is refused, and with which words.
 #define _XOPEN_SOURCE 700 // mkdtemp
+#include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,6 +48,16 @@ static float *logits_of(const char *path)
     return logits;
 }
 
+// Rope factors of llama 3 are computed on conversion: that file's in single precision, whose last
+// bits differ.
+static void expect_same(const float *a, const float *b, const char *name)
+{
+    const bool computed = strcmp(name, "llama_rope3") == 0;
+    for (size_t i = 0; i < SHOWN * n_vocab; i++)
+        cr_assert(computed ? fabsf(a[i] - b[i]) < 1e-3f : a[i] == b[i], "%s: %zu: %g, %g", name, i,
+                  (double)a[i], (double)b[i]);
+}
+
 Test(checkpoint, directories_compute_what_their_gguf_files_do)
 {
     for (size_t i = 0; i < N_NAMES; i++) {
@@ -57,12 +68,9 @@ Test(checkpoint, directories_compute_what_their_gguf_files_do)
         const uint64_t vocabulary = gorgon_model_fingerprint(model).vocabulary;
         close_model();
         float *b = logits_of(directory);
-        // This one's tokenizer.json has ignore_merges false; llama-bpe, which its GGUF file names,
-        // stands for true.
-        if (strcmp(names[i], "llama_rope3") != 0)
-            cr_expect_eq(gorgon_model_fingerprint(model).vocabulary, vocabulary, "%s", names[i]);
+        cr_expect_eq(gorgon_model_fingerprint(model).vocabulary, vocabulary, "%s", names[i]);
         close_model();
-        cr_expect_eq(memcmp(a, b, SHOWN * n_vocab * sizeof *a), 0, "%s", names[i]);
+        expect_same(a, b, names[i]);
         gg_free(a);
         gg_free(b);
     }

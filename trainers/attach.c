@@ -21,6 +21,8 @@ void gorgon_attach_options_init(gorgon_attach_options *options)
     memset(options, 0, sizeof *options);
     gorgon_synth_options_init(&options->synth);
     gorgon_train_options_init(&options->train);
+    options->train.architecture = "hydra++";
+    options->train.weight_type = "Q8_0";
     gorgon_calibrate_options_init(&options->calibrate);
 }
 

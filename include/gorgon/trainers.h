@@ -155,7 +155,7 @@ typedef struct gorgon_attach_options {
     const char *heads;
     gorgon_self_check *check; // filled if heads are taken over; may be NULL
     gorgon_synth_options synth;
-    gorgon_train_options train;
+    gorgon_train_options train; // here hydra++ in Q8_0 by default
     gorgon_calibrate_options calibrate;
     bool keep_cache;       // default false: the cache is removed when everything is done
     size_t threads;        // of all stages, 0 = all processors
