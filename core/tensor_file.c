@@ -185,30 +185,37 @@ static char *beside(const char *path, const char *name)
     return full;
 }
 
-// The shards that a weight_map names, each once; their number.
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+// The files that a weight_map names, each once: names[json_object_size(map)], *n of them.
 static gorgon_status list_shards(const char *label, json_t *map, const char **names, size_t *n,
                                  gorgon_error *err)
 {
     const char *tensor;
     json_t *value;
-    *n = 0;
+    size_t all = 0;
     json_object_foreach(map, tensor, value)
     {
         const char *name = json_string_value(value);
-        size_t i = 0;
         if (!name || !*name || *name == '.' || strpbrk(name, "/\\") || strlen(name) > GG_MAX_NAME)
             return gg_fail(err, GORGON_ERROR_FORMAT,
                            "%s: tensor '%.80s': expected the name of a file in this directory, got "
                            "'%.80s'",
                            label, tensor, name ? name : "no text");
-        while (i < *n && strcmp(names[i], name) != 0)
-            i++;
-        if (i == GG_MAX_SHARDS)
-            return gg_fail(err, GORGON_ERROR_FORMAT, "%s: expected at most %d files, got more",
-                           label, GG_MAX_SHARDS);
-        names[i] = name;
-        *n += i == *n;
+        names[all++] = name;
     }
+    qsort(names, all, sizeof *names, by_text);
+    *n = 0;
+    for (size_t i = 0; i < all; i++) {
+        if (i == 0 || strcmp(names[i], names[*n - 1]) != 0)
+            names[(*n)++] = names[i];
+    }
+    if (*n > GG_MAX_SHARDS)
+        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: expected at most %d files, got %zu", label,
+                       GG_MAX_SHARDS, *n);
     return GORGON_OK;
 }
 
@@ -232,7 +239,11 @@ static gorgon_status check_map(const gg_tensor_file *file, json_t *map, gorgon_e
 static gorgon_status read_shards(gg_tensor_file *file, json_t *map, gorgon_error *err)
 {
     size_t n = 0;
-    const char **names = gg_alloc(GG_MAX_SHARDS, sizeof *names);
+    const size_t n_tensors = json_object_size(map);
+    if (n_tensors > GG_MAX_TENSORS)
+        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: expected at most %d tensors, got %zu",
+                       file->label, GG_MAX_TENSORS, n_tensors);
+    const char **names = gg_alloc(n_tensors, sizeof *names);
     if (!names)
         return out_of_memory(file->path, err);
     gorgon_status status = list_shards(file->label, map, names, &n, err);

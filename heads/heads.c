@@ -158,10 +158,10 @@ bool gorgon_heads_probe(const char *path)
     const content what = content_of(path);
     if (what == SIDE_CAR)
         return probe_gguf(path);
-    if (what == DIRECTORY && find_in_directory(path, full, sizeof full))
+    if (what == TENSORS || find_in_directory(path, full, sizeof full))
         return true;
     if (gg_tensor_file_open(path, &tensors, NULL) != GORGON_OK)
-        return what == TENSORS; // broken: opening it says how
+        return false;
     const bool heads = gg_heads_in_tensors(tensors);
     gg_tensor_file_close(tensors);
     return heads;

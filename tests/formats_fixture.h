@@ -60,8 +60,8 @@ static inline gorgon_heads *open_format(const char *path)
     return heads;
 }
 
-// The elements of one of the golden tensors; NULL if there is none.
-static inline const void *golden_data(gg_tensor_file *f, const char *name, gg_element element)
+// The elements of one of the golden tensors, the caller's; NULL if there is none.
+static inline void *golden_data(gg_tensor_file *f, const char *name, gg_element element)
 {
     const uint8_t *data = NULL;
     const gg_named_tensor *t = gg_tensor_file_find(f, name);
@@ -90,10 +90,10 @@ static inline float check_golden(const base *b, const gorgon_heads *heads, const
     const size_t n_heads = info.n_heads, n_rows = (size_t)shape->dims[1];
     const size_t n = (size_t)shape->dims[2], d = info.d_model;
     cr_assert_eq(n, info.n_draft ? info.n_draft : gg_model_geometry(b->model)->n_vocab);
-    const float *hidden = golden_data(f, "hidden", GG_ELEMENT_F32);
-    const float *expected = golden_data(f, "logits", GG_ELEMENT_F32);
-    const int32_t *tokens = golden_data(f, "tokens", GG_ELEMENT_I32);
-    const int64_t *map = golden_data(f, "token_map", GG_ELEMENT_I64);
+    float *hidden = golden_data(f, "hidden", GG_ELEMENT_F32);
+    float *expected = golden_data(f, "logits", GG_ELEMENT_F32);
+    int32_t *tokens = golden_data(f, "tokens", GG_ELEMENT_I32);
+    int64_t *map = golden_data(f, "token_map", GG_ELEMENT_I64);
     float *logits = gg_alloc(n_heads * n, sizeof *logits), worst = 0;
     gorgon_token *ids = gg_alloc(n, sizeof *ids);
     for (size_t r = 0; r < n_rows; r++) {
@@ -111,8 +111,9 @@ static inline float check_golden(const base *b, const gorgon_heads *heads, const
             }
         }
     }
-    gg_free(logits);
-    gg_free(ids);
+    void *const made[] = {logits, ids, hidden, expected, tokens, map};
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        gg_free(made[i]);
     gg_tensor_file_close(f);
     return worst;
 }

@@ -34,9 +34,9 @@ typedef struct gorgon_head_set_info {
     bool calibrated;
 } gorgon_head_set_info;
 
-// True when a file or directory says that it holds heads: a GGUF by its architecture, a torch
-// archive or safetensors by the names of its tensors (a broken one too, so that opening it says
-// what is wrong). Does not validate it.
+// True for what can be nothing but heads: a GGUF whose architecture says so, a torch archive or
+// safetensors, an index of them; a directory with a file named after heads, or with tensors that
+// are. Does not validate it.
 bool gorgon_heads_probe(const char *path);
 // Opens and validates a heads file of any format, told apart by content: gorgon's GGUF side-car,
 // FasterDecoding's Medusa heads (also inside a merged checkpoint), vLLM's, Hydra's, ModelOpt's; a
