@@ -1,6 +1,7 @@
 // gorgon convert: heads from the format of one trainer or engine into that of another, and base
 // models from Hugging Face's into GGUF.
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -70,7 +71,9 @@ int cmd_convert(int argc, char **argv)
         cli_complain("convert: missing --to FORMAT; see gorgon convert --help");
         return CLI_BAD;
     }
-    const bool base = flags.base || !gorgon_heads_probe(paths[0]);
+    struct stat at;
+    const bool directory = stat(paths[0], &at) == 0 && S_ISDIR(at.st_mode);
+    const bool base = flags.base || (directory && !gorgon_heads_probe(paths[0]));
     const bool good =
         base ? convert_base(&flags, paths[0], paths[1]) : convert_heads(&flags, paths[0], paths[1]);
     return good ? CLI_OK : CLI_BAD;

@@ -79,12 +79,17 @@ static gorgon_status open_hf(const char *directory, hf **out, gorgon_error *err)
     return status;
 }
 
-gorgon_status gg_checkpoint_open(const char *path, gg_gguf **out, gorgon_error *err)
+static bool is_directory(const char *path)
 {
     struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+gorgon_status gg_checkpoint_open(const char *path, gg_gguf **out, gorgon_error *err)
+{
     hf *h;
     *out = NULL;
-    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+    if (!is_directory(path))
         return gg_gguf_open(path, out, err);
     gorgon_status status = open_hf(path, &h, err);
     if (status != GORGON_OK)
@@ -100,6 +105,9 @@ gorgon_status gorgon_model_convert(const char *directory, const char *path, gorg
 {
     hf *h;
     gorgon_model *model;
+    if (!is_directory(directory))
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "%s: expected a Hugging Face directory with config.json", directory);
     gorgon_status status = gorgon_model_open(directory, 0, &model, err); // is all there?
     if (status != GORGON_OK)
         return status;

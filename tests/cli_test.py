@@ -557,6 +557,7 @@ class Convert(Case):
         self.refused("convert", HEADS, out, "--to", "onnx", about="fasterdecoding-v2")
         self.refused("convert", HEADS, out, "--to", "vllm", about="cannot express")
         self.refused("convert", MODEL, out, "--to", "vllm", about="gorgon-heads")
+        self.refused("convert", MODEL, out, "--to", "gguf", "--base", about="Hugging Face directory")
         self.refused("convert", os.path.join(self.DATA, "vllm_full"), out, "--to", "gguf",
                      "--model", MODEL, about="d_model")
         self.assertFalse(os.path.exists(out))
@@ -642,7 +643,7 @@ class Attach(Case):
             self.assertGreater(len([json.loads(line) for line in f]), 10)
         plot, again = self.path("loss.svg"), self.path("again.svg")
         train = self.json("train", MODEL, "--cache", cache, "-o", heads, *self.options[6:],
-                          "--plot", plot, "--json")
+                          "--arch", "hydra++", "--weight-type", "Q8_0", "--plot", plot, "--json")
         self.call("info", heads, "--plot", again)
         with open(plot, encoding="utf-8") as a, open(again, encoding="utf-8") as b:
             drawing = a.read()
@@ -657,7 +658,7 @@ class Attach(Case):
         attached = self.json("attach", MODEL, "-o", self.path("attached.gguf"), *self.options,
                              "--trial", "2", "--json")
         advice = attached["advice"]
-        self.assertEqual(attached["sets"][0]["kind"], "medusa")
+        self.assertEqual(attached["sets"][0]["kind"], "hydra++")
         self.assertEqual(advice["questions"], 2)
         self.assertTrue(advice["same_output"])
         lists = [trial["propose"] for trial in advice["trials"]]
@@ -666,6 +667,12 @@ class Attach(Case):
         self.assertIn(advice["propose"], ["", *lists])
         with open(heads, "rb") as a, open(self.path("attached.gguf"), "rb") as b:
             self.assertEqual(a.read(), b.read())
+        over = self.json("attach", MODEL, "--heads", heads, "-o", self.path("over.gguf"),
+                         *self.options[:6], "--trial", "0", "--json")
+        self.assertEqual(over["sets"][0]["kind"], "hydra++")
+        self.assertTrue(over["sets"][0]["calibrated"])
+        self.assertEqual(len(over["self_check"]["heads"]), 2)
+        self.assertIn(over["self_check"]["verdict"], over["self_check"]["shares"])
 
 
     @trains

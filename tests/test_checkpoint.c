@@ -42,7 +42,7 @@ TestSuite(checkpoint, .init = set_up, .fini = tear_down);
 static float *logits_of(const char *path)
 {
     open_model_at(path);
-    gorgon_engine *engine = make_engine(1, NULL, GORGON_ACTIVATIONS_INT8);
+    gorgon_engine *engine = make_engine(1, NULL, GORGON_ACTIVATIONS_F32);
     float *logits = logits_by_chunks(engine, SHOWN, 64);
     gorgon_engine_free(engine);
     return logits;
