@@ -408,19 +408,19 @@ Test(gguf, known_types_that_this_build_does_not_read_are_named)
 {
     image m;
     begin(&m, 1, 0);
-    put_tensor(&m, "blk.0.attn_k.weight", 13, 256, 2, 0);
-    put_data(&m, 352);
+    put_tensor(&m, "blk.0.attn_k.weight", 23, 256, 2, 0);
+    put_data(&m, 272);
     uint8_t *copy;
     gg_gguf *file;
     gorgon_error err;
     cr_assert_eq(open_image(&m, &copy, &file, &err), GORGON_OK, "%s", err.message);
     const gg_tensor *tensor = gg_gguf_find(file, "blk.0.attn_k.weight");
-    cr_assert_str_eq(tensor->type_name, "Q5_K");
-    cr_assert_eq(tensor->bytes, 352);
+    cr_assert_str_eq(tensor->type_name, "IQ4_XS");
+    cr_assert_eq(tensor->bytes, 272);
     cr_assert_eq(gg_gguf_require(file, "blk.0.attn_k.weight", &tensor, &err),
                  GORGON_ERROR_UNSUPPORTED);
     cr_assert_null(tensor);
-    cr_assert(strstr(err.message, "tensor 'blk.0.attn_k.weight' has type Q5_K, which this build "
+    cr_assert(strstr(err.message, "tensor 'blk.0.attn_k.weight' has type IQ4_XS, which this build "
                                   "does not read"),
               "%s", err.message);
     err = (gorgon_error){0};
@@ -429,7 +429,7 @@ Test(gguf, known_types_that_this_build_does_not_read_are_named)
     gg_gguf_close(file);
     free(copy);
     m.n -= 1;
-    expect_refused(&m, GORGON_ERROR_FORMAT, "expected 352 bytes of data");
+    expect_refused(&m, GORGON_ERROR_FORMAT, "expected 272 bytes of data");
 }
 
 Test(gguf, arrays_nest_eight_deep)
