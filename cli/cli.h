@@ -29,6 +29,7 @@ typedef struct cli_common {
     size_t top_k;
     uint64_t seed;
     const char *heads, *datastore, *propose, *tree, *rule, *activations, *cost_cache, *quant;
+    const char *chat_template;
     cli_list stop;
     bool json, ignore_end;
 } cli_common;
@@ -38,6 +39,11 @@ void cli_add_engine_flags(cli_spec *spec, cli_common *common); // -t --ctx --act
 void cli_add_quant_flag(cli_spec *spec, cli_common *common);
 void cli_add_decode_flags(cli_spec *spec, cli_common *common);   // --heads --datastore --propose ..
 void cli_add_sampling_flags(cli_spec *spec, cli_common *common); // -n --temp ... --stop
+
+void cli_add_chat_template(cli_spec *spec, cli_common *common);
+// The template that --chat-template asks for: a known name's or a file's; allocated with malloc.
+// NULL after a message that lists the names.
+char *cli_chat_template(const char *name);
 
 // A model with its engine, files to draft with and decoder as the flags ask. Zero-initialise;
 // cli_close frees.
@@ -124,9 +130,11 @@ const char *cli_environment_cpu(void); // GORGON_CPU or NULL
 // Default file of measured pass costs below the user's cache directory; NULL if there is none.
 const char *cli_default_cost_cache(void);
 
-// What a heads file holds: sets, accuracy, training record, to stdout; in JSON also `advice`
-// (borrowed, NULL = none) on how to use them.
-bool cli_report_heads(const char *path, bool json, json_t *advice);
+// What a base model is and needs, to stdout; opened as the flags ask.
+bool cli_report_model(const char *path, bool json, const cli_common *common);
+// What a heads file holds: sets, accuracy, training record, to stdout; in JSON also the members of
+// `more` (borrowed, NULL = none).
+bool cli_report_heads(const char *path, bool json, json_t *more);
 // Draws the loss of a set's training (SVG); false after a message, also if the file tells none.
 bool cli_plot_training(const char *heads, size_t set, const char *path);
 // What a datastore holds, checksums compared.
@@ -140,6 +148,7 @@ int cmd_batch(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
 int cmd_index(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_synth(int argc, char **argv);

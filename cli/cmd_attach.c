@@ -5,17 +5,20 @@
 #include "advice.h"
 #include "data.h"
 
+enum { TOKENS_TO_TRAIN = 200000, TOKENS_TO_CHECK = 25000 };
+
 typedef struct attach_flags {
     cli_common common;
     gorgon_synth_options synth;
     gorgon_train_options train;
     gorgon_calibrate_options calibrate;
-    const char *out, *cache, *plot;
+    const char *out, *heads, *cache, *plot;
     cli_list data;
     cli_data texts; // of the files in data
     double temperature;
     uint64_t seed;
     size_t trial; // questions
+    gorgon_self_check check;
     bool no_root, keep_cache;
 } attach_flags;
 
@@ -27,6 +30,7 @@ static void init_flags(attach_flags *f)
     gorgon_train_options_init(&f->train);
     gorgon_calibrate_options_init(&f->calibrate);
     f->synth.progress = f->train.progress = f->calibrate.progress = cli_progress;
+    f->synth.tokens = 0; // settled when it is known what they are for
     f->temperature = (double)f->synth.temperature;
     f->seed = 1;
     f->trial = 12;
@@ -38,6 +42,7 @@ static void add_common_flags(cli_spec *spec, attach_flags *f)
                    "feature cache: made by synth, read by train and calibrate");
     cli_add_size(spec, "threads", 't', &f->common.threads, 0, 256, "threads, 0 = all processors");
     cli_add_quant_flag(spec, &f->common);
+    cli_add_chat_template(spec, &f->common);
     cli_add_flag(spec, "json", &f->common.json, "one JSON object on stdout");
 }
 
@@ -50,7 +55,8 @@ static void add_synth_flags(cli_spec *spec, attach_flags *f)
 {
     gorgon_synth_options *o = &f->synth;
     cli_add(spec, (cli_option){"tokens", 'n', CLI_U64, &o->tokens, 1, 1e12, "N",
-                               "answer tokens to write, e.g. 2M (default 200k)"});
+                               "answer tokens to write, e.g. 2M (default 200k; for heads that are "
+                               "there 25k)"});
     cli_add_u64(spec, "cache-limit", &o->cache_limit, 0, 1e15,
                 "bytes of hidden states to keep; beyond it they are recomputed");
     cli_add_size(spec, "max-sequence", 0, &o->max_sequence, 128, 1 << 20,
@@ -71,8 +77,8 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
     gorgon_train_options *o = &f->train;
     cli_add_string(
         spec, "arch", 0, &o->architecture, "NAME",
-        "medusa (default) or linear; markov, hydra, hydra++, recurrent and eagle see the drafted "
-        "tokens");
+        "medusa or linear; markov, hydra, hydra++, recurrent and eagle see the drafted tokens "
+        "(default medusa; of attach hydra++)");
     cli_add_size(spec, "n-heads", 0, &o->n_heads, 0, 16,
                  "depths (default 4; recurrent and eagle 5)");
     cli_add_size(spec, "blocks", 0, &o->n_blocks, 0, 8,
@@ -98,7 +104,8 @@ static void add_train_flags(cli_spec *spec, attach_flags *f)
         spec, "patience", 0, &o->patience, 0, 10,
         "stop when N of the ten evaluations in a row show no longer expected accepted length "
         "(default 0: never)");
-    cli_add_string(spec, "weight-type", 0, &o->weight_type, "TYPE", "F16 (default), F32 or Q8_0");
+    cli_add_string(spec, "weight-type", 0, &o->weight_type, "TYPE",
+                   "F16, F32 or Q8_0 (default F16; of attach Q8_0)");
     cli_add_string(spec, "state", 0, &o->state, "FILE",
                    "state of the training (default: train.state in the cache)");
     cli_add_string(spec, "curve", 0, &o->curve, "FILE",
@@ -128,6 +135,8 @@ static void settle_flags(attach_flags *f)
     f->synth.seed = f->train.seed = f->seed;
     f->synth.temperature = (float)f->temperature;
     f->synth.cache = f->train.cache = f->calibrate.cache = f->cache;
+    if (f->synth.tokens == 0)
+        f->synth.tokens = f->heads ? TOKENS_TO_CHECK : TOKENS_TO_TRAIN;
     f->synth.data = f->texts.items;
     f->synth.n_data = f->texts.n;
     f->train.root_embedding = !f->no_root;
@@ -192,10 +201,40 @@ static int finish(gorgon_status status, const gorgon_error *err)
     return CLI_BAD;
 }
 
-static bool report_training(const attach_flags *f, json_t *advice)
+static bool report_training(const attach_flags *f, json_t *more)
 {
     return (!f->plot || cli_plot_training(f->out, 0, f->plot)) &&
-           cli_report_heads(f->out, f->common.json, advice);
+           cli_report_heads(f->out, f->common.json, more);
+}
+
+static json_t *check_json(const gorgon_self_check *c)
+{
+    json_t *heads = json_array(), *shares = json_object();
+    for (size_t k = 0; k < c->n_heads; k++)
+        json_array_append_new(heads, json_real(c->head[k]));
+    for (size_t w = 0; w < GORGON_WIRINGS; w++)
+        json_object_set_new(shares, gorgon_wiring_name((gorgon_wiring)w),
+                            c->share[w] < 0.0 ? json_null() : json_real(c->share[w]));
+    return json_pack("{s:I,s:s,s:s,s:o,s:o}", "positions", (json_int_t)c->positions, "verdict",
+                     gorgon_wiring_name(c->verdict), "text", gorgon_wiring_text(c->verdict),
+                     "shares", shares, "heads", heads);
+}
+
+// What was found out about heads from elsewhere, in words.
+static void print_check(const attach_flags *f)
+{
+    const gorgon_self_check *c = &f->check;
+    const bool sound = c->verdict == GORGON_WIRING_SOUND;
+    printf("%s: %s%s. Of their first choices at %zu places of this model's own text ", f->heads,
+           sound ? "" : "warning: ", gorgon_wiring_text(c->verdict), c->positions);
+    printf("%.1f %% came true", 100 * c->share[GORGON_WIRING_SOUND]);
+    if (c->verdict == GORGON_WIRING_FOREIGN)
+        printf("; always naming the commonest token would give %.1f %%.\n",
+               100 * c->share[GORGON_WIRING_FOREIGN]);
+    else if (!sound)
+        printf(", %.1f %% if they are taken so.\n", 100 * c->share[c->verdict]);
+    else
+        printf(".\n");
 }
 
 // The heads are complete, whatever becomes of the trial.
@@ -203,15 +242,23 @@ static int report(const cli_session *session, const attach_flags *f)
 {
     gorgon_model_info info;
     gorgon_model_describe(session->model, &info);
-    json_t *advice = NULL;
+    json_t *advice = NULL, *more = json_object();
+    if (f->heads) {
+        if (!f->common.json)
+            print_check(f);
+        json_object_set_new(more, "self_check", check_json(&f->check));
+    }
     if (f->trial > 0)
         advice = cli_advise(session, &f->common, f->out, f->seed, f->trial);
-    bool good = report_training(f, advice);
+    if (advice)
+        json_object_set(more, "advice", advice);
+    bool good = report_training(f, more);
     if (advice && !f->common.json)
         cli_print_advice(advice, info.path, f->out);
     const bool tried = advice || f->trial == 0;
     const bool same = !advice || json_is_true(json_object_get(advice, "same_output"));
     json_decref(advice);
+    json_decref(more);
     if (!tried && cli_interrupted()) {
         cli_complain("interrupted in the trial; the heads are complete");
         return CLI_INTERRUPTED;
@@ -224,6 +271,10 @@ int cmd_attach(int argc, char **argv)
     static const char *const needed[] = {"out", "-o HEADS", NULL};
     attach_flags f;
     init_flags(&f);
+    gorgon_attach_options options;
+    gorgon_attach_options_init(&options);
+    f.train.architecture = options.train.architecture;
+    f.train.weight_type = options.train.weight_type;
     cli_spec spec = {
         .command = "attach",
         .summary = "make heads for a checkpoint: the model writes its training text, heads are "
@@ -234,11 +285,14 @@ int cmd_attach(int argc, char **argv)
         .max_positional = 1,
         .examples =
             "  gorgon attach model.gguf -o heads.gguf\n"
+            "  gorgon attach model.gguf --heads medusa_lm_head.pt -o heads.gguf\n"
             "  gorgon attach model.gguf -o heads.gguf --tokens 2M --n-heads 4 "
             "--draft-vocab 8192 --seed 1\n"
             "  gorgon attach model.gguf -o heads.gguf --data questions.jsonl --data manual.txt\n",
     };
     cli_add_string(&spec, "out", 'o', &f.out, "HEADS", "heads file to write");
+    cli_add_string(&spec, "heads", 0, &f.heads, "FILE",
+                   "heads from elsewhere to check and calibrate instead of training some");
     add_seed_flag(&spec, &f);
     add_synth_flags(&spec, &f);
     add_train_flags(&spec, &f);
@@ -253,9 +307,9 @@ int cmd_attach(int argc, char **argv)
     if (!begin(&spec, argc, argv, &f, needed, &session, &code))
         return code;
     gorgon_error err = {0};
-    gorgon_attach_options options;
-    gorgon_attach_options_init(&options);
     options.out = f.out;
+    options.heads = f.heads;
+    options.check = &f.check;
     options.synth = f.synth;
     options.train = f.train;
     options.calibrate = f.calibrate;

@@ -208,6 +208,7 @@ int cmd_batch(int argc, char **argv)
     cli_add_string(&spec, "out", 'o', &flags.out, "OUT", "file to write");
     cli_add_size(&spec, "batch", 0, &flags.batch, 1, 64, "prompts decoded at once (default 8)");
     cli_add_flag(&spec, "chat", &flags.chat, "prompts as a user's message in the chat template");
+    cli_add_chat_template(&spec, &common);
     cli_add_sampling_flags(&spec, &common);
     cli_add_decode_flags(&spec, &common);
     cli_add_engine_flags(&spec, &common);

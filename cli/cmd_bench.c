@@ -117,6 +117,7 @@ int cmd_bench(int argc, char **argv)
     cli_add_string(&spec, "plot", 0, &flags.plot, "FILE.svg",
                    "draw the cost of a pass against the machine's limits");
     cli_add_flag(&spec, "raw", &flags.raw, "prompts as plain text, not through the chat template");
+    cli_add_chat_template(&spec, &common);
     cli_add_sampling_flags(&spec, &common);
     cli_add_decode_flags(&spec, &common);
     cli_add_engine_flags(&spec, &common);

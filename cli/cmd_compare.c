@@ -77,6 +77,7 @@ static void add_evaluation_flags(cli_spec *spec, compare *c)
                    "text to draft from, made by `gorgon index`: a further untrained proposer");
     cli_add_flag(spec, "no-untrained", &c->no_untrained, "heads only");
     cli_add_flag(spec, "raw", &c->raw, "prompts as plain text, not through the chat template");
+    cli_add_chat_template(spec, &c->common);
     cli_add_string(spec, "cost-cache", 0, &c->common.cost_cache, "FILE",
                    "measured pass costs are kept here");
     cli_add_size(spec, "threads", 't', &c->common.threads, 0, 256, "threads, 0 = all processors");

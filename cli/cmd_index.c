@@ -296,6 +296,7 @@ int cmd_index(int argc, char **argv)
                                 "tokens to keep at most (default 268M)"});
     cli_add_size(&spec, "threads", 't', &flags.common.threads, 0, 256,
                  "threads that sort, 0 = all processors");
+    cli_add_chat_template(&spec, &flags.common);
     cli_add_flag(&spec, "json", &flags.common.json, "one JSON object on stdout");
     cli_parsed parsed = cli_parse(&spec, argc, argv, paths, &n);
     if (parsed != CLI_PARSED)

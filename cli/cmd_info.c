@@ -12,13 +12,14 @@ static double mega(uint64_t bytes)
 static json_t *model_json(const gorgon_model_info *i)
 {
     return json_pack(
-        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:I,s:I,s:I,s:I,"
+        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:I,s:I,s:I,s:I,"
         "s:s,s:s}",
         "kind", "checkpoint", "path", i->path, "architecture", i->architecture, "name", i->name,
         "layers", (json_int_t)i->n_layers, "d_model", (json_int_t)i->d_model, "attention_heads",
         (json_int_t)i->n_heads, "kv_heads", (json_int_t)i->n_kv_heads, "head_dim",
         (json_int_t)i->head_dim, "d_ff", (json_int_t)i->d_ff, "vocabulary", (json_int_t)i->n_vocab,
-        "context", (json_int_t)i->context_length, "rope_base", (double)i->rope_base, "tied_output",
+        "context", (json_int_t)i->context_length, "window", (json_int_t)i->window, "window_layers",
+        (json_int_t)i->n_window_layers, "rope_base", (double)i->rope_base, "tied_output",
         (int)i->tied_output, "parameters", (json_int_t)i->n_parameters, "file_bytes",
         (json_int_t)i->file_bytes, "memory_bytes", (json_int_t)i->memory_bytes,
         "kv_bytes_per_position", (json_int_t)i->kv_position_bytes, "matrix_type", i->matrix_type,
@@ -32,6 +33,9 @@ static void print_model(const gorgon_model_info *i)
            mega(i->n_parameters), i->n_layers, i->d_model, i->d_ff);
     printf("  attention: %zu heads of %zu over %zu KV heads, rotary base %g\n", i->n_heads,
            i->head_dim, i->n_kv_heads, (double)i->rope_base);
+    if (i->n_window_layers > 0)
+        printf("  sliding window: %zu positions in %zu of the layers\n", i->window,
+               i->n_window_layers);
     printf("  vocabulary: %zu tokens, output %s (%s)\n", i->n_vocab,
            i->tied_output ? "tied to the embedding" : "of its own", i->output_type);
     printf("  context: %zu positions, %.1f kB of KV each\n", i->context_length,
@@ -87,12 +91,15 @@ static double chain_tokens(const json_t *accuracy)
 
 static json_t *set_json(const gorgon_head_set_info *s)
 {
-    json_t *out = json_pack("{s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:I,s:s,s:b}", "kind", s->kind, "heads",
-                            (json_int_t)s->n_heads, "blocks", (json_int_t)s->n_blocks, "d_model",
-                            (json_int_t)s->d_model, "draft_vocabulary", (json_int_t)s->n_draft,
-                            "root_embedding", (int)s->root_embedding, "own_output",
-                            (int)s->own_output, "parameters", (json_int_t)s->n_parameters,
-                            "weight_type", s->weight_type, "calibrated", (int)s->calibrated);
+    json_t *out =
+        json_pack("{s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:I,s:s,s:b}", "kind", s->kind,
+                  "heads", (json_int_t)s->n_heads, "blocks", (json_int_t)s->n_blocks, "d_model",
+                  (json_int_t)s->d_model, "draft_vocabulary", (json_int_t)s->n_draft,
+                  "root_embedding", (int)s->root_embedding, "own_output", (int)s->own_output,
+                  "shared_output", (int)s->shared_output, "output_bias", (int)s->output_bias,
+                  "bias_free", (int)s->bias_free, "residual", (int)s->residual, "raw_embedding",
+                  (int)s->raw_embedding, "parameters", (json_int_t)s->n_parameters, "weight_type",
+                  s->weight_type, "calibrated", (int)s->calibrated);
     if (s->rank)
         json_object_set_new(out, "rank", json_integer((json_int_t)s->rank));
     if (s->window)
@@ -144,6 +151,24 @@ static void print_training(const char *training_json)
     json_decref(record);
 }
 
+// What goes in, what comes out.
+static void print_wiring(const gorgon_head_set_info *s)
+{
+    printf("    input: hidden state%s%s%s%s; output: %s%s over ",
+           s->root_embedding ? " and the root token's embedding" : "",
+           s->raw_embedding ? " as it is" : "", s->residual ? ", mapped" : "",
+           s->bias_free ? "; blocks without bias" : "",
+           !s->own_output     ? "the base's"
+           : s->shared_output ? "one matrix for all heads"
+                              : "own matrices",
+           s->output_bias ? " and biases" : "");
+    if (s->n_draft)
+        printf("a draft vocabulary of %zu ids", s->n_draft);
+    else
+        printf("all ids");
+    printf("; %s\n", s->calibrated ? "calibrated" : "not calibrated");
+}
+
 static void print_set(size_t index, const gorgon_head_set_info *s)
 {
     printf("  set %zu: %s, %zu heads of %zu block%s, %.2f M parameters (%s)\n", index, s->kind,
@@ -153,30 +178,74 @@ static void print_set(size_t index, const gorgon_head_set_info *s)
         printf(
             "    decoder layer: %zu attention head%s, feed-forward %zu, window of %zu positions\n",
             s->n_attention, s->n_attention == 1 ? "" : "s", s->n_ffn, s->window);
-    printf("    input: hidden state%s; output: %s over ",
-           s->root_embedding ? " and the root token's embedding" : "",
-           s->own_output ? "own matrices" : "the base's");
-    if (s->n_draft)
-        printf("the %zu most frequent ids", s->n_draft);
-    else
-        printf("all ids");
-    printf("; %s\n", s->calibrated ? "calibrated" : "not calibrated");
+    print_wiring(s);
     print_accuracy(s->accuracy_json);
     print_training(s->training_json);
 }
 
-bool cli_report_heads(const char *path, bool json, json_t *advice)
+static void print_base(const gorgon_heads *heads)
+{
+    const gorgon_fingerprint f = gorgon_heads_fingerprint(heads);
+    const char *name = gorgon_heads_base_name(heads);
+    if (*name)
+        printf("heads for \"%s\"", name);
+    else
+        printf("heads for a model that they do not name");
+    printf(" (width %u", f.d_model);
+    if (f.n_layers)
+        printf(", %u layers", f.n_layers);
+    if (f.n_vocab)
+        printf(", %u tokens", f.n_vocab);
+    printf(")");
+}
+
+// The config's claims, one key after another.
+static void print_config(const gorgon_heads *heads)
+{
+    json_t *config = json_loads(gorgon_heads_config(heads), 0, NULL), *value;
+    const char *key, *separator = "  config.json says: ";
+    json_object_foreach(config, key, value)
+    {
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        printf("%s%s %s", separator, key, text ? text : "?");
+        separator = ", ";
+        free(text);
+    }
+    if (json_object_size(config) > 0)
+        putchar('\n');
+    json_decref(config);
+    for (size_t i = 0; gorgon_heads_warning(heads, i); i++)
+        printf("  warning: %s\n", gorgon_heads_warning(heads, i));
+}
+
+static json_t *heads_json(const gorgon_heads *heads, const char *path, json_t *sets)
+{
+    json_t *warnings = json_array();
+    json_t *config = json_loads(gorgon_heads_config(heads), 0, NULL);
+    for (size_t i = 0; gorgon_heads_warning(heads, i); i++)
+        json_array_append_new(warnings, json_string(gorgon_heads_warning(heads, i)));
+    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:s,s:I,s:O,s:o*,s:o}", "kind", "heads", "path", path,
+                     "format", gorgon_heads_format(heads), "container",
+                     gorgon_heads_container(heads), "tensors",
+                     (json_int_t)gorgon_heads_tensors(heads), "base", gorgon_heads_base_name(heads),
+                     "file_bytes", (json_int_t)gorgon_heads_file_bytes(heads), "sets", sets,
+                     "config", config, "warnings", warnings);
+}
+
+bool cli_report_heads(const char *path, bool json, json_t *more)
 {
     gorgon_error err = {0};
     gorgon_heads *heads = NULL;
     if (gorgon_heads_open(path, &heads, &err) != GORGON_OK)
         return cli_fail(&err);
-    gorgon_fingerprint f = gorgon_heads_fingerprint(heads);
     json_t *sets = json_array();
-    if (!json)
-        printf("%s: heads for \"%s\" (width %u, %u layers, %u tokens), %.2f MB\n", path,
-               gorgon_heads_base_name(heads), f.d_model, f.n_layers, f.n_vocab,
+    if (!json) {
+        printf("%s: ", path);
+        print_base(heads);
+        printf(", %s, %s of %zu tensors, %.2f MB\n", gorgon_heads_format(heads),
+               gorgon_heads_container(heads), gorgon_heads_tensors(heads),
                mega(gorgon_heads_file_bytes(heads)));
+    }
     for (size_t i = 0; i < gorgon_heads_count(heads); i++) {
         gorgon_head_set_info set;
         if (gorgon_heads_describe(heads, i, &set, &err) != GORGON_OK)
@@ -187,11 +256,13 @@ bool cli_report_heads(const char *path, bool json, json_t *advice)
             print_set(i, &set);
     }
     bool good = true;
-    if (json)
-        good = cli_print_json(json_pack("{s:s,s:s,s:s,s:I,s:O,s:O*}", "kind", "heads", "path", path,
-                                        "base", gorgon_heads_base_name(heads), "file_bytes",
-                                        (json_int_t)gorgon_heads_file_bytes(heads), "sets", sets,
-                                        "advice", advice));
+    if (json) {
+        json_t *report = heads_json(heads, path, sets);
+        json_object_update(report, more);
+        good = cli_print_json(report);
+    } else {
+        print_config(heads);
+    }
     json_decref(sets);
     gorgon_heads_free(heads);
     return good;
@@ -227,7 +298,7 @@ bool cli_report_datastore(const char *path, bool json)
     return good;
 }
 
-static bool info_model(const char *path, bool json, const cli_common *common)
+bool cli_report_model(const char *path, bool json, const cli_common *common)
 {
     gorgon_error err = {0};
     cli_session session = {0};
@@ -300,7 +371,7 @@ int cmd_info(int argc, char **argv)
         else if (gorgon_datastore_probe(paths[i]))
             good = cli_report_datastore(paths[i], json);
         else
-            good = info_model(paths[i], json, &common);
+            good = cli_report_model(paths[i], json, &common);
     }
     good = good && (!plot || cli_plot_training(paths[0], 0, plot));
     return good ? CLI_OK : CLI_BAD;

@@ -135,6 +135,7 @@ int cmd_run(int argc, char **argv)
     cli_add_string(&spec, "prompt", 'p', &flags.prompt, "TEXT", "the prompt");
     cli_add_string(&spec, "file", 'f', &flags.file, "FILE", "file with the prompt, - = stdin");
     cli_add_flag(&spec, "chat", &flags.chat, "as a user's message in the chat template");
+    cli_add_chat_template(&spec, &common);
     cli_add_string(&spec, "report", 0, &flags.report, "FILE",
                    "also write the JSON of --json here, while the text streams");
     cli_add_string(&spec, "trace", 0, &flags.trace, "FILE", "a hash per tensor, layer and row");

@@ -99,6 +99,18 @@ static bool tokenize_line(const cli_lines *lines, const gorgon_tokenizer *tokeni
                        json_is_true(json_object_get(line, "parse_special")), out);
 }
 
+static bool set_template(gorgon_tokenizer *tokenizer, const char *name)
+{
+    gorgon_error err = {0};
+    if (!name)
+        return true;
+    char *source = cli_chat_template(name);
+    bool good = source &&
+                (gorgon_tokenizer_set_chat(tokenizer, source, &err) == GORGON_OK || cli_fail(&err));
+    free(source);
+    return good;
+}
+
 int cmd_tokenize(int argc, char **argv)
 {
     tokenize_flags flags = {0};
@@ -107,7 +119,7 @@ int cmd_tokenize(int argc, char **argv)
     cli_spec spec = {
         .command = "tokenize",
         .summary = "text to ids and back; JSON lines on standard input and output",
-        .positional = "MODEL",
+        .positional = "MODEL|TOKENIZER",
         .min_positional = 1,
         .max_positional = 1,
         .examples =
@@ -118,6 +130,7 @@ int cmd_tokenize(int argc, char **argv)
     };
     cli_add_flag(&spec, "decode", &flags.decode, "ids to text: {\"id\",\"ids\"}");
     cli_add_flag(&spec, "chat", &flags.chat, "messages through the chat template");
+    cli_add_chat_template(&spec, &common);
     cli_add_flag(&spec, "json", &flags.json, "JSON lines (always so here)");
     cli_add_size(&spec, "threads", 't', &common.threads, 0, 256, "threads for loading");
     const char *path = NULL;
@@ -125,19 +138,22 @@ int cmd_tokenize(int argc, char **argv)
     cli_parsed parsed = cli_parse(&spec, argc, argv, &path, &n);
     if (parsed != CLI_PARSED)
         return parsed == CLI_PARSED_HELP ? CLI_OK : CLI_BAD;
-    cli_session session = {0};
+    gorgon_error err = {0};
+    gorgon_tokenizer *tokenizer = NULL;
     cli_lines lines;
     bool bad = true;
-    if (cli_open_model(&session, &common, path) && cli_lines_open(&lines, NULL)) {
+    if (gorgon_tokenizer_open(path, &tokenizer, &err) != GORGON_OK) {
+        cli_fail(&err);
+    } else if (set_template(tokenizer, common.chat_template) && cli_lines_open(&lines, NULL)) {
         json_t *line = NULL;
         while ((line = cli_lines_next(&lines, &bad)) != NULL) {
-            bad = !tokenize_line(&lines, gorgon_model_tokenizer(session.model), &flags, line);
+            bad = !tokenize_line(&lines, tokenizer, &flags, line);
             json_decref(line);
             if (bad)
                 break;
         }
         cli_lines_close(&lines);
     }
-    cli_close(&session);
+    gorgon_tokenizer_free(tokenizer);
     return bad ? CLI_BAD : CLI_OK;
 }

@@ -5,23 +5,15 @@
 #include <string.h>
 
 static bool encode(const gorgon_tokenizer *tokenizer, const cli_lines *lines, const char *text,
-                   size_t length, bool begin, gorgon_token **ids, size_t *n)
+                   size_t length, gorgon_token **ids, size_t *n)
 {
     gorgon_error err = {0};
     gorgon_token *encoded = NULL;
-    size_t n_encoded = 0;
-    if (gorgon_tokenizer_encode(tokenizer, text, length, true, &encoded, &n_encoded, &err) !=
-        GORGON_OK)
+    if (gorgon_tokenizer_prompt(tokenizer, text, length, true, &encoded, n, &err) != GORGON_OK)
         return cli_line_error(lines, "%s", err.message);
-    gorgon_token bos = gorgon_tokenizer_bos(tokenizer);
-    bool add = begin && gorgon_tokenizer_adds_bos(tokenizer) && bos != GORGON_TOKEN_NONE &&
-               (n_encoded == 0 || encoded[0] != bos);
-    *ids = malloc((n_encoded + 1) * sizeof **ids);
-    *n = n_encoded + add;
-    if (*ids && add)
-        (*ids)[0] = bos;
-    if (*ids && n_encoded > 0)
-        memcpy(*ids + add, encoded, n_encoded * sizeof **ids);
+    *ids = malloc((*n + 1) * sizeof **ids);
+    if (*ids && *n > 0)
+        memcpy(*ids, encoded, *n * sizeof **ids);
     gorgon_free(encoded);
     return *ids || cli_line_error(lines, "out of memory");
 }
@@ -33,7 +25,7 @@ bool cli_prompt_ids(const gorgon_model *model, const cli_lines *lines, const cha
     const gorgon_tokenizer *tokenizer = gorgon_model_tokenizer(model);
     *ids = NULL;
     if (!chat) {
-        if (!encode(tokenizer, lines, text, length, true, ids, n))
+        if (!encode(tokenizer, lines, text, length, ids, n))
             return false;
         if (*n > 0)
             return true;
@@ -47,7 +39,7 @@ bool cli_prompt_ids(const gorgon_model *model, const cli_lines *lines, const cha
     char *rendered = NULL;
     if (gorgon_tokenizer_chat(tokenizer, &message, 1, true, &rendered, &err) != GORGON_OK)
         return cli_line_error(lines, "%s", err.message);
-    bool good = encode(tokenizer, lines, rendered, strlen(rendered), false, ids, n);
+    bool good = encode(tokenizer, lines, rendered, strlen(rendered), ids, n);
     gorgon_free(rendered);
     return good;
 }

@@ -17,6 +17,7 @@ static const struct {
     {"tokenize", cmd_tokenize, "text to ids and back"},
     {"bench", cmd_bench, "plain against speculative decoding, paired in one run"},
     {"index", cmd_index, "make a datastore of any text, to draft from"},
+    {"convert", cmd_convert, "heads between the formats of trainers and engines"},
     {"attach", cmd_attach, "make heads for a checkpoint: synth, train, calibrate"},
     {"synth", cmd_synth, "let the model write its training text"},
     {"train", cmd_train, "train heads on a feature cache"},

@@ -62,6 +62,12 @@ void cli_add_sampling_flags(cli_spec *spec, cli_common *c)
     cli_add_flag(spec, "ignore-end", &c->ignore_end, "go on after an end token");
 }
 
+void cli_add_chat_template(cli_spec *spec, cli_common *c)
+{
+    cli_add_string(spec, "chat-template", 0, &c->chat_template, "NAME|FILE",
+                   "chat template in the place of the model's own");
+}
+
 bool cli_complain(const char *format, ...)
 {
     va_list args;
@@ -90,13 +96,58 @@ gorgon_sampling cli_sampling(const cli_common *c)
     return s;
 }
 
+static bool complain_of_template(const char *name)
+{
+    char list[400] = "";
+    size_t used = 0;
+    for (size_t i = 0; gorgon_chat_name(i) && used < sizeof list; i++)
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i > 0 ? ", " : "",
+                                 gorgon_chat_name(i));
+    return cli_complain("--chat-template got '%s', expected a file or one of %s", name, list);
+}
+
+char *cli_chat_template(const char *name)
+{
+    size_t length = 0;
+    const char *known = gorgon_chat_template(name);
+    char *source = NULL;
+    if (known) {
+        source = malloc(strlen(known) + 1);
+        if (source)
+            memcpy(source, known, strlen(known) + 1);
+        else
+            cli_complain("out of memory");
+        return source;
+    }
+    FILE *file = fopen(name, "rb");
+    if (!file) {
+        complain_of_template(name);
+        return NULL;
+    }
+    fclose(file);
+    source = cli_read_file(name, &length);
+    if (source && strlen(source) != length) {
+        cli_complain("%s: expected a chat template, got a NUL byte at offset %zu", name,
+                     strlen(source));
+        free(source);
+        source = NULL;
+    }
+    return source;
+}
+
 bool cli_open_model(cli_session *session, const cli_common *common, const char *path)
 {
     gorgon_error err = {0};
     const gorgon_model_options options = {.threads = common->threads, .quantize = common->quant};
     if (gorgon_model_open_with(path, &options, &session->model, &err) != GORGON_OK)
         return cli_fail(&err);
-    return true;
+    if (!common->chat_template)
+        return true;
+    char *source = cli_chat_template(common->chat_template);
+    bool good = source && (gorgon_model_set_chat(session->model, source, &err) == GORGON_OK ||
+                           cli_fail(&err));
+    free(source);
+    return good;
 }
 
 bool cli_open_heads(cli_session *session, const cli_common *common)
@@ -108,6 +159,8 @@ bool cli_open_heads(cli_session *session, const cli_common *common)
     if (gorgon_heads_open(common->heads, &session->heads, &err) != GORGON_OK ||
         gorgon_heads_check(session->heads, session->model, &warning, &err) != GORGON_OK)
         return cli_fail(&err);
+    for (size_t i = 0; gorgon_heads_warning(session->heads, i); i++)
+        cli_complain("warning: %s", gorgon_heads_warning(session->heads, i));
     if (warning)
         cli_complain("warning: %s was trained on another quantisation of this model",
                      common->heads);

@@ -33,11 +33,12 @@ static const float *value_row(const gg_attend *a, size_t row, size_t position)
 
 static void attend_head(const gg_attend *a, const gg_kernels *kernels, size_t row, size_t head)
 {
-    size_t n = a->n_committed + a->n_chain[row], hd = a->head_dim;
+    size_t first = gg_attend_first(a, row), hd = a->head_dim;
+    size_t n = a->n_committed + a->n_chain[row] - first;
     const float *q = a->q + row * a->stride + head * hd;
     float *out = a->out + row * a->stride + head * hd, *scores = a->scratch;
     for (size_t p = 0; p < n; p++) {
-        const float *k = key_lane(a, row, p);
+        const float *k = key_lane(a, row, first + p);
         float dot = 0.0f;
         for (size_t i = 0; i < hd; i++)
             dot += q[i] * k[i * GG_K_LANES];
@@ -47,7 +48,7 @@ static void attend_head(const gg_attend *a, const gg_kernels *kernels, size_t ro
     float sum = kernels->exp_shift(scores, n, max, scores);
     memset(out, 0, hd * sizeof *out);
     for (size_t p = 0; p < n; p++) {
-        const float *v = value_row(a, row, p);
+        const float *v = value_row(a, row, first + p);
         for (size_t i = 0; i < hd; i++)
             out[i] += scores[p] * v[i];
     }

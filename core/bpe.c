@@ -2,17 +2,17 @@
 // use a linked list and a heap of candidate pairs, so that no text costs quadratic time.
 #include "bpe.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/limits.h"
+#include "utf8.h"
 
 #define NO_RANK     UINT32_MAX
 #define NO_NODE     UINT32_MAX
 #define SHORT_PIECE 24
-
-static const char merges_key[] = "tokenizer.ggml.merges";
 
 static size_t first_slot(const gg_merges *merges, gorgon_token left, gorgon_token right)
 {
@@ -32,42 +32,63 @@ static const gg_merge *find_merge(const gg_merges *merges, gorgon_token left, go
     return NULL;
 }
 
-static gorgon_status insert_merge(const gg_gguf *file, gg_merges *merges, const gg_merge *merge,
-                                  gorgon_error *err)
+// *old is what is there already under the pair, NULL if the merge went in.
+static gorgon_status insert_merge(const gg_tokenizer_spec *spec, gg_merges *merges,
+                                  const gg_merge *merge, const gg_merge **old, gorgon_error *err)
 {
     size_t slot = first_slot(merges, merge->left, merge->right);
+    *old = NULL;
     for (size_t probe = 0; probe < GG_MAX_PROBES; probe++) {
         gg_merge *entry = &merges->slots[(slot + probe) & merges->mask];
-        if (entry->left == merge->left && entry->right == merge->right)
-            return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s[%u] repeats [%u] (tokens %d and %d)",
-                           gg_gguf_path(file), merges_key, merge->rank, entry->rank,
-                           (int)merge->left, (int)merge->right);
+        if (entry->left == merge->left && entry->right == merge->right) {
+            *old = entry;
+            return GORGON_OK;
+        }
         if (entry->left == GORGON_TOKEN_NONE) {
             *entry = *merge;
             return GORGON_OK;
         }
     }
     return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                   "%s: %s[%u] finds no slot in the merge table within %d probes",
-                   gg_gguf_path(file), merges_key, merge->rank, GG_MAX_PROBES);
+                   "%s: %s[%u] finds no slot in the merge table within %d probes", spec->label,
+                   spec->merges_place, merge->rank, GG_MAX_PROBES);
 }
 
-// "left right", both in the byte-level alphabet, which has no space.
-static gorgon_status parse_merge(const gg_gguf *file, const gg_vocab *vocab, const char *text,
-                                 size_t length, gg_merge *merge, gorgon_error *err)
+static gorgon_status reserve_merges(gg_merges *merges, size_t n, gorgon_error *err)
+{
+    size_t size = gg_table_size(n);
+    merges->n = n;
+    merges->slots = gg_alloc(size, sizeof *merges->slots);
+    if (!merges->slots)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for %zu merges", n);
+    merges->mask = size - 1;
+    for (size_t i = 0; i < size; i++)
+        merges->slots[i].left = GORGON_TOKEN_NONE;
+    return GORGON_OK;
+}
+
+static int shown(size_t length)
+{
+    return (int)(length < 40 ? length : 40);
+}
+
+static gorgon_status resolve_merge(const gg_tokenizer_spec *spec, const gg_vocab *vocab, size_t i,
+                                   gg_merge *merge, gorgon_error *err)
 {
     char bytes[2 * GG_MAX_TOKEN_BYTES];
-    const char *space = memchr(text, ' ', length);
-    size_t left_length = space ? (size_t)(space - text) : 0;
+    const gg_spec_merge *parts = &spec->merges[i];
     size_t left = 0, right = 0, bad;
-    bool split = space && length <= sizeof bytes;
-    if (!split || !gg_byte_level_decode(text, left_length, bytes, &left, &bad) ||
-        !gg_byte_level_decode(space + 1, length - left_length - 1, bytes + left, &right, &bad) ||
+    bool good = parts->length[0] <= GG_MAX_TOKEN_BYTES && parts->length[1] <= GG_MAX_TOKEN_BYTES;
+    if (!good ||
+        !gg_vocab_decode(spec->model, parts->text[0], parts->length[0], bytes, &left, &bad) ||
+        !gg_vocab_decode(spec->model, parts->text[1], parts->length[1], bytes + left, &right,
+                         &bad) ||
         left == 0 || right == 0)
         return gg_fail(err, GORGON_ERROR_FORMAT,
-                       "%s: %s[%u] is not two byte-level tokens and one space: '%.*s'",
-                       gg_gguf_path(file), merges_key, merge->rank,
-                       (int)(length < 80 ? length : 80), text);
+                       "%s: %s[%zu] is not two spelled tokens and one space: '%.*s' '%.*s'",
+                       spec->label, spec->merges_place, i, shown(parts->length[0]), parts->text[0],
+                       shown(parts->length[1]), parts->text[1]);
+    merge->rank = (uint32_t)i;
     merge->left = gg_vocab_find(vocab, bytes, left);
     merge->right = gg_vocab_find(vocab, bytes + left, right);
     merge->result = gg_vocab_find(vocab, bytes, left + right);
@@ -77,43 +98,109 @@ static gorgon_status parse_merge(const gg_gguf *file, const gg_vocab *vocab, con
     const char *missing = merge->left == GORGON_TOKEN_NONE    ? "left part"
                           : merge->right == GORGON_TOKEN_NONE ? "right part"
                                                               : "result";
-    return gg_fail(err, GORGON_ERROR_FORMAT, "%s: the %s of %s[%u] is no token: '%.*s'",
-                   gg_gguf_path(file), missing, merges_key, merge->rank,
-                   (int)(length < 80 ? length : 80), text);
+    return gg_fail(err, GORGON_ERROR_FORMAT, "%s: the %s of %s[%zu] is no token: '%.*s' '%.*s'",
+                   spec->label, missing, spec->merges_place, i, shown(parts->length[0]),
+                   parts->text[0], shown(parts->length[1]), parts->text[1]);
 }
 
-gorgon_status gg_merges_load(const gg_gguf *file, const gg_vocab *vocab, gg_merges *merges,
-                             gorgon_error *err)
+static gorgon_status load_listed(const gg_tokenizer_spec *spec, const gg_vocab *vocab,
+                                 gg_merges *merges, gorgon_error *err)
 {
-    gg_gguf_kind kind;
-    gorgon_status status = gg_gguf_get_array(file, merges_key, &kind, &merges->n, err);
-    if (status != GORGON_OK)
-        return status;
-    if (kind != GG_GGUF_STRING || merges->n > GG_MAX_MERGES)
-        return gg_fail(err, GORGON_ERROR_FORMAT,
-                       "%s: %s has %zu elements of kind %d, expected at most %u strings",
-                       gg_gguf_path(file), merges_key, merges->n, (int)kind, GG_MAX_MERGES);
-    size_t size = gg_table_size(merges->n);
-    merges->slots = gg_alloc(size, sizeof *merges->slots);
-    if (!merges->slots)
-        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for %zu merges", merges->n);
-    merges->mask = size - 1;
-    for (size_t i = 0; i < size; i++)
-        merges->slots[i].left = GORGON_TOKEN_NONE;
-    size_t cursor = 0, length;
-    const char *text;
-    gg_merge merge = {0};
-    while (status == GORGON_OK && merge.rank < merges->n &&
-           gg_gguf_array_next_string(file, merges_key, &cursor, &text, &length)) {
-        status = parse_merge(file, vocab, text, length, &merge, err);
+    if (spec->n_merges > GG_MAX_MERGES)
+        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s has %zu elements, expected at most %u",
+                       spec->label, spec->merges_place, spec->n_merges, GG_MAX_MERGES);
+    gorgon_status status = reserve_merges(merges, spec->n_merges, err);
+    for (size_t i = 0; status == GORGON_OK && i < spec->n_merges; i++) {
+        gg_merge merge;
+        const gg_merge *old = NULL;
+        status = resolve_merge(spec, vocab, i, &merge, err);
         if (status == GORGON_OK)
-            status = insert_merge(file, merges, &merge, err);
-        merge.rank++;
+            status = insert_merge(spec, merges, &merge, &old, err);
+        if (old)
+            return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s[%zu] repeats [%u] (tokens %d and %d)",
+                           spec->label, spec->merges_place, i, old->rank, (int)old->left,
+                           (int)old->right);
     }
-    if (status == GORGON_OK && merge.rank != merges->n)
-        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s holds %u strings, expected %zu",
-                       gg_gguf_path(file), merges_key, merge.rank, merges->n);
     return status;
+}
+
+// Every way to put token `id` together from two others. Counts them; inserts them at `rank` if
+// there is a table.
+static gorgon_status split_token(const gg_tokenizer_spec *spec, const gg_vocab *vocab, size_t id,
+                                 uint32_t rank, gg_merges *merges, size_t *n, gorgon_error *err)
+{
+    size_t length;
+    const char *bytes = gg_vocab_bytes(vocab, id, &length);
+    gorgon_status status = GORGON_OK;
+    for (size_t at = gg_utf8_step(bytes, length); status == GORGON_OK && at < length;
+         at += gg_utf8_step(bytes + at, length - at)) {
+        gg_merge merge = {.rank = rank, .result = (gorgon_token)id};
+        const gg_merge *old;
+        merge.left = gg_vocab_find_piece(vocab, bytes, at);
+        if (merge.left == GORGON_TOKEN_NONE)
+            continue;
+        merge.right = gg_vocab_find_piece(vocab, bytes + at, length - at);
+        if (merge.right == GORGON_TOKEN_NONE)
+            continue;
+        ++*n;
+        if (merges->slots)
+            status = insert_merge(spec, merges, &merge, &old, err);
+    }
+    return status;
+}
+
+typedef struct scored_token {
+    double score;
+    uint32_t id;
+} scored_token;
+
+static int compare_scores(const void *a, const void *b)
+{
+    const scored_token *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// Tokens of equal score get equal ranks: of them the leftmost pair merges first.
+static gorgon_status load_scored(const gg_tokenizer_spec *spec, const gg_vocab *vocab,
+                                 gg_merges *merges, gorgon_error *err)
+{
+    scored_token *order = gg_alloc(vocab->n, sizeof *order);
+    if (!order)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory to sort %zu tokens", vocab->n);
+    size_t n = 0, n_merges = 0;
+    gorgon_status status = GORGON_OK;
+    for (size_t id = 0; status == GORGON_OK && id < vocab->n; id++) {
+        size_t length;
+        const char *bytes = gg_vocab_bytes(vocab, id, &length);
+        if (gg_vocab_find_piece(vocab, bytes, length) != (gorgon_token)id)
+            continue; // not found by its text, so never the result of a merge
+        order[n++] = (scored_token){spec->tokens[id].score, (uint32_t)id};
+        status = split_token(spec, vocab, id, 0, merges, &n_merges, err);
+    }
+    qsort(order, n, sizeof *order, compare_scores);
+    if (n_merges > GG_MAX_MERGES)
+        status = gg_fail(err, GORGON_ERROR_LIMIT, "%s: %s can be merged in %zu ways, at most %u",
+                         spec->label, spec->tokens_place, n_merges, GG_MAX_MERGES);
+    if (status == GORGON_OK)
+        status = reserve_merges(merges, n_merges, err);
+    uint32_t rank = 0;
+    for (size_t i = 0; status == GORGON_OK && i < n; i++) {
+        if (i > 0 && order[i].score != order[i - 1].score)
+            rank = (uint32_t)i;
+        n_merges = 0;
+        status = split_token(spec, vocab, order[i].id, rank, merges, &n_merges, err);
+    }
+    gg_free(order);
+    return status;
+}
+
+gorgon_status gg_merges_load(const gg_tokenizer_spec *spec, const gg_vocab *vocab,
+                             gg_merges *merges, gorgon_error *err)
+{
+    return spec->merges ? load_listed(spec, vocab, merges, err)
+                        : load_scored(spec, vocab, merges, err);
 }
 
 void gg_merges_clear(gg_merges *merges)

@@ -15,10 +15,11 @@ typedef struct gg_merges {
     size_t mask, n;
 } gg_merges;
 
-// Fills zeroed merges from tokenizer.ggml.merges; every part and result must be in the vocabulary.
+// Fills zeroed merges: those that the description lists, whose parts and results must be in the
+// vocabulary; if it lists none, every way to put a token together from two, best score first.
 // On error they are to be cleared as well.
-gorgon_status gg_merges_load(const gg_gguf *file, const gg_vocab *vocab, gg_merges *merges,
-                             gorgon_error *err);
+gorgon_status gg_merges_load(const gg_tokenizer_spec *spec, const gg_vocab *vocab,
+                             gg_merges *merges, gorgon_error *err);
 void gg_merges_clear(gg_merges *merges);
 
 typedef struct gg_bpe_node {
@@ -34,9 +35,9 @@ typedef struct gg_bpe_work {
     size_t capacity;
 } gg_bpe_work;
 
-// Merges ids[0 .. *n), one id per byte on entry, in place: always the pair of lowest rank, the
-// leftmost of equals, until none is left. O(n log n). *n is below 2^31.
-// Error: GORGON_ERROR_MEMORY.
+// Merges ids[0 .. *n), one id per byte or character on entry, in place: always the pair of lowest
+// rank, the leftmost of equals, until none is left. O(n log n). *n is below 2^31. Error:
+// GORGON_ERROR_MEMORY.
 gorgon_status gg_bpe_merge(const gg_merges *merges, gg_bpe_work *work, gorgon_token *ids, size_t *n,
                            gorgon_error *err);
 void gg_bpe_work_clear(gg_bpe_work *work);

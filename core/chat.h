@@ -1,24 +1,30 @@
-// Chat templates: recognising the one of a checkpoint, and rendering messages through it.
+// Chat templates: the one of a checkpoint or one given by name, and rendering messages through it.
 #ifndef GG_CHAT_H
 #define GG_CHAT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "gorgon/tokenizer.h"
+#include "jinja.h"
 
 typedef struct gg_chat {
-    bool present;         // the checkpoint has a template
-    bool known;           // and it is ChatML
-    char *default_system; // inserted when the first message is not a system message; or NULL
+    bool present;      // there is a template
+    gg_jinja *jinja;   // and it is understood; else NULL
+    char problem[160]; // what is not
 } gg_chat;
 
-// Reads the template's source. An unknown one is no error here: only rendering it is.
+typedef struct gg_named_chat {
+    const char *name, *source;
+} gg_named_chat;
+extern const gg_named_chat gg_named_chats[];
+extern const size_t gg_named_chats_n;
+
+// Reads the template's source. One that is not understood is no error here: only rendering it is.
 // Error: GORGON_ERROR_MEMORY.
 gorgon_status gg_chat_parse(const char *source, size_t length, gg_chat *out, gorgon_error *err);
 void gg_chat_clear(gg_chat *chat);
 
-gorgon_status gg_chat_render(const gg_chat *chat, const gorgon_message *messages, size_t n_messages,
-                             bool add_generation_prompt, char **text, gorgon_error *err);
+gorgon_status gg_chat_render(const gg_chat *chat, const gg_jinja_input *input, char **text,
+                             gorgon_error *err);
 
 #endif

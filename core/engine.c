@@ -164,24 +164,45 @@ static bool take_workspace(gorgon_engine *e)
            take(e, &e->top_k_scratch, g->n_vocab / 64 + 1, sizeof *e->top_k_scratch);
 }
 
-// cos and sin of position * base^(-2j / head_dim), computed in double, stored as float.
+// Column j of a rotary table: cos and sin of position * frequency, computed in double, stored as
+// float. Pairs beyond the rotary width stay as they are: cos 1, sin 0.
+static void fill_rope_column(gorgon_engine *e, size_t index, size_t j)
+{
+    const gg_geometry *g = gg_model_geometry(e->model);
+    const gg_rope *rope = &g->rope[index];
+    const bool beyond = rope->long_divisors && e->context > rope->original_context;
+    const float *divisors = beyond ? rope->long_divisors : rope->divisors;
+    const bool turns = 2 * j < g->n_rotary;
+    size_t pairs = g->head_dim / 2, begin = index * e->context * pairs + j;
+    double log_base = gg_log((double)rope->base), magnitude = turns ? (double)rope->magnitude : 1.0;
+    double divisor = (double)rope->divisor * (divisors && turns ? (double)divisors[j] : 1.0);
+    double frequency = gg_exp(-log_base * (double)(2 * j) / (double)g->n_rotary) / divisor;
+    for (size_t p = 0; p < e->context; p++) {
+        double sine, cosine;
+        gg_sincos(turns ? (double)p * frequency : 0.0, &sine, &cosine);
+        e->rope_cos[begin + p * pairs] = (float)(cosine * magnitude);
+        e->rope_sin[begin + p * pairs] = (float)(sine * magnitude);
+    }
+}
+
+static void fill_rope_on_thread(void *context, size_t thread, size_t n_threads)
+{
+    gorgon_engine *e = context;
+    const gg_geometry *g = gg_model_geometry(e->model);
+    size_t pairs = g->head_dim / 2, begin, end;
+    gg_team_share(g->n_ropes * pairs, 1, thread, n_threads, &begin, &end);
+    for (size_t i = begin; i < end; i++)
+        fill_rope_column(e, i / pairs, i % pairs);
+}
+
 static bool make_rope_tables(gorgon_engine *e)
 {
     const gg_geometry *g = gg_model_geometry(e->model);
-    size_t pairs = g->head_dim / 2;
-    if (!take(e, &e->rope_cos, e->context * pairs, sizeof *e->rope_cos) ||
-        !take(e, &e->rope_sin, e->context * pairs, sizeof *e->rope_sin))
+    size_t n = g->n_ropes * e->context * (g->head_dim / 2);
+    if (!take(e, &e->rope_cos, n, sizeof *e->rope_cos) ||
+        !take(e, &e->rope_sin, n, sizeof *e->rope_sin))
         return false;
-    double log_base = gg_log((double)g->rope_base);
-    for (size_t j = 0; j < pairs; j++) {
-        double frequency = gg_exp(-log_base * (double)(2 * j) / (double)g->head_dim);
-        for (size_t p = 0; p < e->context; p++) {
-            double sine, cosine;
-            gg_sincos((double)p * frequency, &sine, &cosine);
-            e->rope_cos[p * pairs + j] = (float)cosine;
-            e->rope_sin[p * pairs + j] = (float)sine;
-        }
-    }
+    gg_team_run(e->team, fill_rope_on_thread, e);
     return true;
 }
 

@@ -50,7 +50,7 @@ struct gorgon_engine {
     gg_team *team;
     gorgon_activations activations;
     size_t context, max_rows, max_logit_rows, max_sequences, n_sequences;
-    float *rope_cos, *rope_sin; // [context][head_dim / 2]
+    float *rope_cos, *rope_sin; // [n_ropes][context][head_dim / 2]
     gg_kv_pool pool;
     gg_batch batch;
 
@@ -64,7 +64,7 @@ struct gorgon_engine {
     float *k, *v;             // [max_rows][n_kv_heads * head_dim]
     float *attention;         // [max_rows][n_heads * head_dim]
     float *gate, *up;         // [max_rows][d_ff]
-    float *product;           // [max_rows][d_model] what o and down give before the residual add
+    float *product;           // [max_rows][d_model] what o and down give, before it is added
     float *hidden;            // [max_rows][d_model]
     float *logits;            // [max_logit_rows + 1][n_vocab], the last for single tokens
     uint8_t *slot_k;          // [n_layers][n_kv_heads][slot_tiles][head_dim][16] elements

@@ -70,6 +70,13 @@ void gg_unmap(gg_mapping *mapping)
     *mapping = (gg_mapping){0};
 }
 
+const char *gg_path_end(const char *path)
+{
+    enum { SHOWN = 160 };
+    const size_t n = strlen(path);
+    return n > SHOWN ? path + n - SHOWN : path;
+}
+
 size_t gg_cursor_left(const gg_cursor *c)
 {
     return c->status == GORGON_OK ? c->size - c->position : 0;

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "core/math.h"
 
 typedef struct worker {
     gorgon_engine *e;
@@ -217,25 +216,37 @@ void gg_engine_attend(const gorgon_engine *engine, const gg_attend *args)
         gg_attend_reference(args, engine->kernels);
 }
 
-// Rotates q and k by position, scales q, puts k and v into the slots.
-static void rotate_and_store(const worker *w, size_t layer)
+// What follows the product of q or k in one row: bias, norm of every head, rotation.
+static void finish_heads(const worker *w, float *x, size_t n_heads, const float *bias,
+                         const float *norm, size_t table_row)
+{
+    const gg_kernels *kernels = w->e->kernels;
+    size_t hd = w->g->head_dim, at = table_row * (hd / 2);
+    if (bias)
+        kernels->add(x, bias, n_heads * hd);
+    for (size_t h = 0; norm && h < n_heads; h++)
+        kernels->rms_norm(x + h * hd, norm, w->g->norm_eps, hd, x + h * hd);
+    kernels->rope(x, n_heads, hd, w->e->rope_cos + at, w->e->rope_sin + at);
+}
+
+// Finishes q, k and v, scales q, puts k and v into the slots.
+static void finish_and_store(const worker *w, size_t l, const gg_layer *layer)
 {
     const gorgon_engine *e = w->e;
-    const gg_kernels *kernels = e->kernels;
     size_t hd = w->g->head_dim, n_kv = w->g->n_kv_heads, q_width = w->g->n_heads * hd;
-    float factor = (float)(1.0 / gg_sqrt((double)hd));
     size_t begin, end;
     share_rows(w, &begin, &end);
     for (size_t r = begin; r < end; r++) {
-        const float *cosine = e->rope_cos + e->batch.position[r] * (hd / 2);
-        const float *sine = e->rope_sin + e->batch.position[r] * (hd / 2);
-        float *k = e->k + r * n_kv * hd;
-        kernels->rope(e->q + r * q_width, w->g->n_heads, hd, cosine, sine);
-        kernels->scale(e->q + r * q_width, q_width, factor);
-        kernels->rope(k, n_kv, hd, cosine, sine);
+        float *q = e->q + r * q_width, *k = e->k + r * n_kv * hd, *v = e->v + r * n_kv * hd;
+        size_t table_row = layer->rope * e->context + e->batch.position[r];
+        finish_heads(w, q, w->g->n_heads, layer->q_bias, layer->q_norm, table_row);
+        finish_heads(w, k, n_kv, layer->k_bias, layer->k_norm, table_row);
+        e->kernels->scale(q, q_width, w->g->query_scale);
+        if (layer->v_bias)
+            e->kernels->add(v, layer->v_bias, n_kv * hd);
         for (size_t h = 0; h < n_kv; h++)
-            gg_engine_put_key(e, k + h * hd, hd, r, slot_k_of(w, layer, h));
-        gg_engine_put_value(e, e->v + r * n_kv * hd, n_kv * hd, slot_v_of(w, layer, r, 0));
+            gg_engine_put_key(e, k + h * hd, hd, r, slot_k_of(w, l, h));
+        gg_engine_put_value(e, v, n_kv * hd, slot_v_of(w, l, r, 0));
     }
 }
 
@@ -252,10 +263,13 @@ static void attend_rows(const worker *w, size_t layer, size_t row, size_t end, s
     const gg_batch *b = &e->batch;
     const gorgon_sequence *s = b->rows[row].sequence;
     size_t hd = w->g->head_dim, group = w->g->n_heads / w->g->n_kv_heads;
+    size_t window = gg_model_layer(e->model, layer)->window;
     size_t per_sequence = (e->context + GG_PAGE - 1) / GG_PAGE;
     const uint16_t **page_k = e->page_pointers + w->thread * 2 * per_sequence;
     const uint16_t **page_v = page_k + per_sequence;
-    for (size_t p = 0; p < s->n_pages; p++) {
+    // Pages that lie before the window of the sequence's next position are read by no row.
+    size_t hidden = window > 0 && s->length >= window ? s->length + 1 - window : 0;
+    for (size_t p = hidden / GG_PAGE; p < s->n_pages; p++) {
         const uint8_t *page = gg_kv_at(e, s->pages[p], layer, kv_head);
         page_k[p] = elements(page);
         page_v[p] = elements(page + e->pool.head_bytes / 2);
@@ -267,6 +281,7 @@ static void attend_rows(const worker *w, size_t layer, size_t row, size_t end, s
         .q = e->q + first_head * hd,
         .group = group,
         .head_dim = hd,
+        .window = window,
         .page_k = page_k,
         .page_v = page_v,
         .n_committed = s->length,
@@ -300,8 +315,21 @@ static void attention(const worker *w, size_t layer)
     }
 }
 
-// product(input) added to the residual stream.
-static void project_and_add(const worker *w, const gg_matrix *m, input in)
+// Adds the norm of the rows of `product` to the residual stream.
+static void norm_and_add(const worker *w, const float *norm)
+{
+    gorgon_engine *e = w->e;
+    size_t d = w->g->d_model, begin, end;
+    share_rows(w, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        float *row = e->product + r * d;
+        e->kernels->rms_norm(row, norm, w->g->norm_eps, d, row);
+        e->kernels->add(e->x + r * d, row, d);
+    }
+}
+
+// product(input), its norm if there is one, added to the residual stream.
+static void project_and_add(const worker *w, const gg_matrix *m, const float *norm, input in)
 {
     gorgon_engine *e = w->e;
     size_t d = w->g->d_model;
@@ -310,15 +338,21 @@ static void project_and_add(const worker *w, const gg_matrix *m, input in)
     while (take_span(w, &p, 1, 1, &s)) {
         multiply(w, &p, s.tile0, s.tile1, &in);
         size_t begin = s.tile0 * GG_TILE, end = s.tile1 * GG_TILE < d ? s.tile1 * GG_TILE : d;
-        for (size_t r = 0; r < w->n_rows; r++)
+        for (size_t r = 0; !norm && r < w->n_rows; r++)
             e->kernels->add(e->x + r * d + begin, e->product + r * d + begin, end - begin);
+    }
+    barrier(w);
+    if (norm) {
+        norm_and_add(w, norm);
+        barrier(w);
     }
 }
 
-// silu(gate) * up, quantised for the next product as it comes.
+// activation(gate) * up, quantised for the next product as it comes.
 static void gate_and_up(const worker *w, const gg_layer *layer, const input *in)
 {
     gorgon_engine *e = w->e;
+    const bool gelu = w->g->activation == GG_GELU;
     size_t ff = w->g->d_ff;
     product gate = {&layer->gate, e->gate, ff}, up = {&layer->up, e->up, ff};
     input out = gated(w);
@@ -329,7 +363,8 @@ static void gate_and_up(const worker *w, const gg_layer *layer, const input *in)
         size_t begin = s.tile0 * GG_TILE, end = s.tile1 * GG_TILE < ff ? s.tile1 * GG_TILE : ff;
         for (size_t r = 0; r < w->n_rows; r++) {
             float *row = e->gate + r * ff + begin;
-            e->kernels->silu_mul(row, e->up + r * ff + begin, end - begin, row);
+            (gelu ? e->kernels->gelu_mul : e->kernels->silu_mul)(row, e->up + r * ff + begin,
+                                                                 end - begin, row);
             quantize_part(w, &out, r, begin, end);
         }
     }
@@ -348,13 +383,12 @@ static void attention_block(const worker *w, size_t l, const gg_layer *layer)
     tap(w, l, "q", e->q, q_width);
     tap(w, l, "k", e->k, kv_width);
     tap(w, l, "v", e->v, kv_width);
-    rotate_and_store(w, l);
+    finish_and_store(w, l, layer);
     barrier(w);
     attention(w, l);
     barrier(w);
     tap(w, l, "attention", e->attention, q_width);
-    project_and_add(w, &layer->o, attended(w));
-    barrier(w);
+    project_and_add(w, &layer->o, layer->attn_post_norm, attended(w));
     tap(w, l, "attn_residual", e->x, w->g->d_model);
 }
 
@@ -366,8 +400,7 @@ static void feed_forward_block(const worker *w, size_t l, const gg_layer *layer)
     gate_and_up(w, layer, &in);
     barrier(w);
     tap(w, l, "ffn_hidden", e->gate, w->g->d_ff);
-    project_and_add(w, &layer->down, gated(w));
-    barrier(w);
+    project_and_add(w, &layer->down, layer->ffn_post_norm, gated(w));
     tap(w, l, "residual", e->x, w->g->d_model);
 }
 

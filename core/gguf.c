@@ -498,5 +498,8 @@ void gg_gguf_close(gg_gguf *file)
     gg_free(file->arena);
     gg_free(file->path);
     gg_unmap(&file->mapping);
+    if (file->release)
+        file->release(file->kept);
+    gg_free(file->owned);
     gg_free(file);
 }

@@ -313,9 +313,10 @@ gorgon_status gg_gguf_array_i64(const gg_gguf *file, const char *key, int64_t *o
     gorgon_status status = find_scalars(file, key, n, &entry, err);
     if (status != GORGON_OK)
         return status;
-    size_t bytes = gg_gguf_kind_bytes(entry->element);
+    const gg_gguf_kind kind = entry->element == GG_GGUF_BOOL ? GG_GGUF_U8 : entry->element;
+    size_t bytes = gg_gguf_kind_bytes(kind);
     for (size_t i = 0; i < n; i++) {
-        if (!load_integer(entry->element, entry->value + i * bytes, &out[i]))
+        if (!load_integer(kind, entry->value + i * bytes, &out[i]))
             return fail_kind(file, entry, "an array of integers below 2^63", err);
     }
     return GORGON_OK;

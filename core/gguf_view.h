@@ -37,6 +37,10 @@ struct gg_gguf {
     gg_gguf_ref *names; // [n_tensors]
     size_t n_tensors;
     char *arena; // keys, tensor names and scalar strings
+    // Of an assembled view: the keys' file, and what its tensors stand in.
+    uint8_t *owned;
+    void (*release)(void *kept);
+    void *kept;
     // Of a split file, in part 0, which then lists the tensors of all: the other parts.
     gg_gguf **parts;
     size_t n_parts;
@@ -48,6 +52,8 @@ gorgon_status gg_gguf_open_file(const char *path, gg_gguf **out, gorgon_error *e
 // Bytes of a value of this kind; 0 for strings and arrays, whose size varies.
 size_t gg_gguf_kind_bytes(gg_gguf_kind kind);
 int gg_gguf_ref_compare(const void *a, const void *b);
+// A writer's file of the keys alone; the caller frees it. NULL: out of memory.
+uint8_t *gg_gguf_keys_in_memory(const gg_gguf_writer *w, size_t *size);
 uint64_t gg_gguf_load(const uint8_t *p, size_t n); // little-endian
 
 #endif

@@ -9,6 +9,7 @@
 #include "core/gguf.h"
 #include "core/limits.h"
 #include "gguf_types.h"
+#include "gguf_view.h"
 #include "utf8.h"
 
 enum { ALIGNMENT = 32, VERSION = 3 };
@@ -23,8 +24,10 @@ typedef struct name_list {
     size_t n, capacity;
 } name_list;
 
+// Data of a tensor: a copy, or rows of a view.
 typedef struct blob {
     uint8_t *data;
+    const gg_tensor *view;
     size_t bytes;
 } blob;
 
@@ -240,6 +243,15 @@ gorgon_status gg_gguf_put_array_u32(gg_gguf_writer *w, const char *key, const ui
     return status;
 }
 
+gorgon_status gg_gguf_put_array_u8(gg_gguf_writer *w, const char *key, const uint8_t *v, size_t n,
+                                   gorgon_error *err)
+{
+    gorgon_status status = begin_array(w, key, GG_GGUF_U8, n, n, err);
+    for (size_t i = 0; status == GORGON_OK && i < n; i++)
+        append(&w->entries, v[i], 1);
+    return status;
+}
+
 gorgon_status gg_gguf_put_array_string(gg_gguf_writer *w, const char *key, const char *const *v,
                                        size_t n, gorgon_error *err)
 {
@@ -297,6 +309,30 @@ static bool grow_tensors(gg_gguf_writer *w)
     return grow_names(list, capacity);
 }
 
+// Takes over content.data on success.
+static gorgon_status add_tensor(gg_gguf_writer *w, const char *name, gg_dtype type,
+                                const uint64_t *dims, size_t n_dims, blob content,
+                                gorgon_error *err)
+{
+    size_t end;
+    if (!gg_add(w->data_bytes, content.bytes, &end) || !gg_add(end, padding(end), &end) ||
+        !grow_tensors(w) || !reserve(&w->directory, 8 + strlen(name) + 4 + 8 * GG_MAX_DIMS + 4 + 8))
+        return fail_memory(name, err);
+    char *copy = gg_strdup(name);
+    if (!copy)
+        return fail_memory(name, err);
+    append_text(&w->directory, name);
+    append(&w->directory, n_dims, 4);
+    for (size_t i = 0; i < n_dims; i++)
+        append(&w->directory, dims[i], 8);
+    append(&w->directory, (uint64_t)type, 4);
+    append(&w->directory, w->data_bytes, 8);
+    w->blobs[w->tensors.n] = content;
+    w->tensors.names[w->tensors.n++] = copy;
+    w->data_bytes = end;
+    return GORGON_OK;
+}
+
 gorgon_status gg_gguf_put_tensor(gg_gguf_writer *w, const char *name, gg_dtype type,
                                  const uint64_t *dims, size_t n_dims, const void *data,
                                  size_t bytes, gorgon_error *err)
@@ -304,28 +340,23 @@ gorgon_status gg_gguf_put_tensor(gg_gguf_writer *w, const char *name, gg_dtype t
     gorgon_status status = check_tensor(w, name, type, dims, n_dims, bytes, err);
     if (status != GORGON_OK)
         return status;
-    size_t end;
-    if (!gg_add(w->data_bytes, bytes, &end) || !gg_add(end, padding(end), &end) ||
-        !grow_tensors(w) || !reserve(&w->directory, 8 + strlen(name) + 4 + 8 * GG_MAX_DIMS + 4 + 8))
+    blob content = {.data = gg_alloc(bytes, 1), .bytes = bytes};
+    if (!content.data)
         return fail_memory(name, err);
-    char *copy = gg_strdup(name);
-    uint8_t *content = gg_alloc(bytes, 1);
-    if (!copy || !content) {
-        gg_free(copy);
-        gg_free(content);
-        return fail_memory(name, err);
-    }
-    memcpy(content, data, bytes);
-    append_text(&w->directory, name);
-    append(&w->directory, n_dims, 4);
-    for (size_t i = 0; i < n_dims; i++)
-        append(&w->directory, dims[i], 8);
-    append(&w->directory, (uint64_t)type, 4);
-    append(&w->directory, w->data_bytes, 8);
-    w->blobs[w->tensors.n] = (blob){content, bytes};
-    w->tensors.names[w->tensors.n++] = copy;
-    w->data_bytes = end;
-    return GORGON_OK;
+    memcpy(content.data, data, bytes);
+    status = add_tensor(w, name, type, dims, n_dims, content, err);
+    if (status != GORGON_OK)
+        gg_free(content.data);
+    return status;
+}
+
+gorgon_status gg_gguf_put_view(gg_gguf_writer *w, const gg_tensor *tensor, gorgon_error *err)
+{
+    const gg_tensor *t = tensor;
+    gorgon_status status = check_tensor(w, t->name, t->type, t->dims, t->n_dims, t->bytes, err);
+    return status == GORGON_OK ? add_tensor(w, t->name, t->type, t->dims, t->n_dims,
+                                            (blob){.view = t, .bytes = t->bytes}, err)
+                               : status;
 }
 
 gorgon_status gg_gguf_writer_create(gg_gguf_writer **out, gorgon_error *err)
@@ -366,13 +397,34 @@ static gorgon_status write_padded(gorgon_output *out, const void *data, size_t n
     return status == GORGON_OK ? gorgon_output_write(out, zeros, pad, err) : status;
 }
 
+static gorgon_status write_blob(const blob *b, gorgon_output *out, gorgon_error *err)
+{
+    const gg_tensor *t = b->view;
+    if (!t || t->head_rows == 0)
+        return write_padded(out, t ? t->data : b->data, b->bytes, padding(b->bytes), err);
+    const size_t rows = gg_tensor_rows(t);
+    gorgon_status status = GORGON_OK;
+    for (size_t i = 0; i < rows && status == GORGON_OK; i++)
+        status = gorgon_output_write(out, gg_tensor_row(t, i), t->bytes / rows, err);
+    return status == GORGON_OK ? write_padded(out, NULL, 0, padding(b->bytes), err) : status;
+}
+
+enum { HEADER_BYTES = 24 };
+
+static buffer header_of(uint8_t bytes[HEADER_BYTES], size_t n_tensors, size_t n_keys)
+{
+    buffer header = {.data = bytes, .capacity = HEADER_BYTES};
+    append_bytes(&header, "GGUF", 4);
+    append(&header, VERSION, 4);
+    append(&header, n_tensors, 8);
+    append(&header, n_keys, 8);
+    return header;
+}
+
 static gorgon_status write_content(const gg_gguf_writer *w, gorgon_output *out, gorgon_error *err)
 {
-    uint8_t bytes[24] = "GGUF";
-    buffer header = {.data = bytes, .used = 4, .capacity = sizeof bytes};
-    append(&header, VERSION, 4);
-    append(&header, w->tensors.n, 8);
-    append(&header, w->keys.n, 8);
+    uint8_t bytes[HEADER_BYTES];
+    const buffer header = header_of(bytes, w->tensors.n, w->keys.n);
     gorgon_status status = gorgon_output_write(out, bytes, header.used, err);
     if (status == GORGON_OK)
         status = gorgon_output_write(out, w->entries.data, w->entries.used, err);
@@ -380,8 +432,7 @@ static gorgon_status write_content(const gg_gguf_writer *w, gorgon_output *out, 
         status = write_padded(out, w->directory.data, w->directory.used,
                               padding(header.used + w->entries.used + w->directory.used), err);
     for (size_t i = 0; status == GORGON_OK && i < w->tensors.n; i++)
-        status =
-            write_padded(out, w->blobs[i].data, w->blobs[i].bytes, padding(w->blobs[i].bytes), err);
+        status = write_blob(&w->blobs[i], out, err);
     return status;
 }
 
@@ -397,4 +448,17 @@ gorgon_status gg_gguf_write(const gg_gguf_writer *w, const char *path, gorgon_er
         return status;
     }
     return gorgon_output_commit(out, err);
+}
+
+uint8_t *gg_gguf_keys_in_memory(const gg_gguf_writer *w, size_t *size)
+{
+    const size_t content = HEADER_BYTES + w->entries.used;
+    uint8_t *data = gg_alloc(content + padding(content), 1);
+    if (!data)
+        return NULL;
+    header_of(data, 0, w->keys.n);
+    if (w->entries.used)
+        memcpy(data + HEADER_BYTES, w->entries.data, w->entries.used);
+    *size = content + padding(content);
+    return data;
 }

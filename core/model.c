@@ -2,12 +2,16 @@
 #include "model_impl.h"
 
 #include "core/alloc.h"
+#include "core/checkpoint.h"
 #include "core/gguf.h"
 
 static void free_layer(gg_layer *layer)
 {
-    gg_free(layer->attn_norm);
-    gg_free(layer->ffn_norm);
+    float *const vectors[] = {layer->attn_norm,     layer->ffn_norm, layer->attn_post_norm,
+                              layer->ffn_post_norm, layer->q_bias,   layer->k_bias,
+                              layer->v_bias,        layer->q_norm,   layer->k_norm};
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
+        gg_free(vectors[i]);
 }
 
 void gorgon_model_free(gorgon_model *model)
@@ -16,12 +20,15 @@ void gorgon_model_free(gorgon_model *model)
         return;
     for (size_t l = 0; model->layers && l < model->geometry.n_layers; l++)
         free_layer(&model->layers[l]);
+    for (size_t i = 0; i < GG_MAX_ROPES; i++) {
+        gg_free(model->geometry.rope[i].divisors);
+        gg_free(model->geometry.rope[i].long_divisors);
+    }
     gg_free(model->layers);
     gg_free(model->weights);
     gg_free(model->output_norm);
     gg_tokenizer_free(model->tokenizer);
     gg_free(model->path);
-    gg_free(model->architecture);
     gg_free(model->name);
     gg_free(model);
 }
@@ -37,8 +44,12 @@ void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info)
 {
     const gg_geometry *g = &model->geometry;
     uint64_t memory = gg_matrix_bytes(&model->embedding) + gg_matrix_bytes(&model->output);
-    for (size_t l = 0; l < g->n_layers; l++)
+    size_t n_windows = 0, window = 0;
+    for (size_t l = 0; l < g->n_layers; l++) {
         memory += layer_bytes(&model->layers[l]);
+        n_windows += model->layers[l].window > 0;
+        window = model->layers[l].window > 0 ? model->layers[l].window : window;
+    }
     *info = (gorgon_model_info){
         .path = model->path,
         .architecture = model->architecture,
@@ -51,7 +62,9 @@ void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info)
         .d_ff = g->d_ff,
         .n_vocab = g->n_vocab,
         .context_length = g->context_length,
-        .rope_base = g->rope_base,
+        .window = window,
+        .n_window_layers = n_windows,
+        .rope_base = g->rope[0].base,
         .norm_eps = g->norm_eps,
         .tied_output = !model->output.tiles,
         .n_parameters = model->n_parameters,
@@ -66,6 +79,11 @@ void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info)
 const gorgon_tokenizer *gorgon_model_tokenizer(const gorgon_model *model)
 {
     return model->tokenizer;
+}
+
+gorgon_status gorgon_model_set_chat(gorgon_model *model, const char *source, gorgon_error *err)
+{
+    return gorgon_tokenizer_set_chat(model->tokenizer, source, err);
 }
 
 gorgon_fingerprint gorgon_model_fingerprint(const gorgon_model *model)
@@ -101,13 +119,25 @@ const float *gg_model_output_norm(const gorgon_model *model)
 void gg_model_embed(const gorgon_model *model, gorgon_token token, float *y)
 {
     gg_matrix_row(&model->embedding, (size_t)token, y);
+    for (size_t i = 0; i < model->geometry.d_model; i++)
+        y[i] *= model->geometry.embedding_scale;
+}
+
+double gg_model_attended(const gorgon_model *model, double positions)
+{
+    double sum = 0;
+    for (size_t l = 0; l < model->geometry.n_layers; l++) {
+        double window = (double)model->layers[l].window;
+        sum += window > 0 && window < positions ? window : positions;
+    }
+    return sum / (double)model->geometry.n_layers;
 }
 
 gorgon_status gorgon_tensors_visit(const char *path, gorgon_tensor_fn fn, void *context,
                                    gorgon_error *err)
 {
     gg_gguf *file = NULL;
-    gorgon_status status = gg_gguf_open(path, &file, err);
+    gorgon_status status = gg_checkpoint_open(path, &file, err);
     for (size_t i = 0; status == GORGON_OK && i < gg_gguf_tensor_count(file); i++) {
         const gg_tensor *t = gg_gguf_tensor_at(file, i);
         fn(context, t->name, t->type_name, t->dims, t->n_dims, t->bytes);

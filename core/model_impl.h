@@ -5,8 +5,12 @@
 #include "core/model.h"
 #include "core/tokenizer.h"
 
+typedef struct gg_family gg_family;
+
 struct gorgon_model {
-    char *path, *architecture, *name;
+    char *path, *name;
+    const gg_family *family;
+    const char *architecture; // the family's name
     gg_geometry geometry;
     uint8_t *weights;    // tiles of all matrices
     gg_layer *layers;    // [n_layers]

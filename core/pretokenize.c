@@ -1,5 +1,5 @@
-// Pre-tokenizers as PCRE2 patterns, one line per name. Patterns are anchored, match at every
-// character, and backtrack by one character at most, so a text costs linear time.
+// Pre-tokenizers: stages of PCRE2 patterns from the table, compiled once, walked without memory of
+// their own.
 #include "pretokenize.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -10,31 +10,11 @@
 #include "core/error.h"
 
 struct gg_pretokenizer {
-    const char *name;
+    const gg_known_split *known;
     pcre2_general_context *memory;
-    pcre2_code *code;
-};
-
-typedef struct known_pattern {
-    const char *name;
-    const char *pattern;
-} known_pattern;
-
-// Unicode's White_Space, as members of a class. PCRE2's own \s has U+180E besides.
-#define SPACES                                                                                     \
-    "\\x{9}-\\x{d} \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}"                                     \
-    "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-
-static const known_pattern known_patterns[] = {
-    // openai/gpt-2 encoder.py.
-    {"gpt-2", "(*LIMIT_MATCH=100000)(*LIMIT_DEPTH=1000)"
-              "'(?:[stmd]|re|ve|ll)| ?\\p{L}++| ?\\p{N}++| ?[^" SPACES "\\p{L}\\p{N}]++"
-              "|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]+"},
-    // Every \p{N} stands alone; GPT-2's pattern on the text between, where a run of white space
-    // leaves its last character to what follows unless a digit or the end follows.
-    {"smollm", "(*LIMIT_MATCH=100000)(*LIMIT_DEPTH=1000)"
-               " ?\\p{L}++|\\p{N}|'(?:[stmd]|re|ve|ll)| ?[^" SPACES "\\p{L}\\p{N}]++"
-               "|[" SPACES "]+(?![^" SPACES "\\p{N}])|[" SPACES "]+"},
+    pcre2_match_context *limits;
+    pcre2_code *stages[GG_SPLIT_STAGES];
+    size_t n_stages;
 };
 
 static void *regex_alloc(size_t size, void *unused)
@@ -49,12 +29,23 @@ static void regex_free(void *block, void *unused)
     gg_free(block);
 }
 
-static const known_pattern *find_pattern(const char *name, size_t length)
+static bool is_name(const char *known, const char *name, size_t length)
 {
-    for (size_t i = 0; i < sizeof known_patterns / sizeof known_patterns[0]; i++) {
-        if (strlen(known_patterns[i].name) == length &&
-            memcmp(known_patterns[i].name, name, length) == 0)
-            return &known_patterns[i];
+    return strlen(known) == length && memcmp(known, name, length) == 0;
+}
+
+const gg_known_split *gg_split_find(const char *name, size_t length)
+{
+    for (size_t i = 0; i < gg_split_aliases_n; i++) {
+        if (is_name(gg_split_aliases[i].alias, name, length)) {
+            name = gg_split_aliases[i].name;
+            length = strlen(name);
+            break;
+        }
+    }
+    for (size_t i = 0; i < gg_known_splits_n; i++) {
+        if (is_name(gg_known_splits[i].name, name, length))
+            return &gg_known_splits[i];
     }
     return NULL;
 }
@@ -62,9 +53,11 @@ static const known_pattern *find_pattern(const char *name, size_t length)
 static gorgon_status fail_unknown(const char *label, const char *name, size_t length,
                                   gorgon_error *err)
 {
-    char list[200] = "";
-    for (size_t i = 0; i < sizeof known_patterns / sizeof known_patterns[0]; i++)
-        gg_list_append(list, sizeof list, known_patterns[i].name);
+    char list[400] = "";
+    for (size_t i = 0; i < gg_known_splits_n; i++)
+        gg_list_append(list, sizeof list, gg_known_splits[i].name);
+    for (size_t i = 0; i < gg_split_aliases_n; i++)
+        gg_list_append(list, sizeof list, gg_split_aliases[i].alias);
     return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
                    "%s: pre-tokenizer '%.*s' (tokenizer.ggml.pre) is not known; known: %s", label,
                    (int)(length < 60 ? length : 60), name, list);
@@ -74,42 +67,56 @@ static gorgon_status fail_unknown(const char *label, const char *name, size_t le
 // same result.
 static gorgon_status compile(gg_pretokenizer *pretokenizer, const char *pattern, gorgon_error *err)
 {
+    const char *name = pretokenizer->known->name;
     int code = 0;
     PCRE2_SIZE offset = 0;
+    pcre2_code *stage = NULL;
     pcre2_compile_context *context = pcre2_compile_context_create(pretokenizer->memory);
     if (context)
-        pretokenizer->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                                           PCRE2_UTF | PCRE2_ANCHORED, &code, &offset, context);
+        stage = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &offset,
+                              context);
     pcre2_compile_context_free(context);
-    if (!context || (!pretokenizer->code && code == PCRE2_ERROR_HEAP_FAILED))
-        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for the pre-tokenizer '%s'",
-                       pretokenizer->name);
-    if (!pretokenizer->code)
+    if (!context || (!stage && code == PCRE2_ERROR_HEAP_FAILED))
+        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for the pre-tokenizer '%s'", name);
+    if (!stage)
         return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                       "PCRE2 refuses the pre-tokenizer '%s': error %d at offset %zu",
-                       pretokenizer->name, code, (size_t)offset);
-    pcre2_jit_compile(pretokenizer->code, PCRE2_JIT_COMPLETE);
+                       "PCRE2 refuses the pre-tokenizer '%s': error %d at offset %zu", name, code,
+                       (size_t)offset);
+    pcre2_jit_compile(stage, PCRE2_JIT_COMPLETE);
+    pretokenizer->stages[pretokenizer->n_stages++] = stage;
     return GORGON_OK;
+}
+
+static gorgon_status compile_all(gg_pretokenizer *pretokenizer, gorgon_error *err)
+{
+    pretokenizer->memory = pcre2_general_context_create(regex_alloc, regex_free, NULL);
+    if (pretokenizer->memory)
+        pretokenizer->limits = pcre2_match_context_create(pretokenizer->memory);
+    if (!pretokenizer->limits)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for the pre-tokenizer '%s'",
+                       pretokenizer->known->name);
+    // The patterns are linear: only the text's length bounds a match.
+    pcre2_set_match_limit(pretokenizer->limits, UINT32_MAX);
+    gorgon_status status = GORGON_OK;
+    for (size_t i = 0; status == GORGON_OK && i < GG_SPLIT_STAGES; i++) {
+        if (pretokenizer->known->stages[i])
+            status = compile(pretokenizer, pretokenizer->known->stages[i], err);
+    }
+    return status;
 }
 
 gorgon_status gg_pretokenizer_create(const char *label, const char *name, size_t length,
                                      gg_pretokenizer **out, gorgon_error *err)
 {
-    const known_pattern *known = find_pattern(name, length);
+    const gg_known_split *known = gg_split_find(name, length);
     if (!known)
         return fail_unknown(label, name, length, err);
     gg_pretokenizer *pretokenizer = gg_alloc(1, sizeof *pretokenizer);
     if (!pretokenizer)
         return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for the pre-tokenizer '%s'",
                        known->name);
-    pretokenizer->name = known->name;
-    pretokenizer->memory = pcre2_general_context_create(regex_alloc, regex_free, NULL);
-    gorgon_status status;
-    if (pretokenizer->memory)
-        status = compile(pretokenizer, known->pattern, err);
-    else
-        status =
-            gg_fail(err, GORGON_ERROR_MEMORY, "no memory for the pre-tokenizer '%s'", known->name);
+    pretokenizer->known = known;
+    gorgon_status status = compile_all(pretokenizer, err);
     if (status != GORGON_OK) {
         gg_pretokenizer_free(pretokenizer);
         return status;
@@ -122,14 +129,16 @@ void gg_pretokenizer_free(gg_pretokenizer *pretokenizer)
 {
     if (!pretokenizer)
         return;
-    pcre2_code_free(pretokenizer->code);
+    for (size_t i = 0; i < pretokenizer->n_stages; i++)
+        pcre2_code_free(pretokenizer->stages[i]);
+    pcre2_match_context_free(pretokenizer->limits);
     pcre2_general_context_free(pretokenizer->memory);
     gg_free(pretokenizer);
 }
 
 const char *gg_pretokenizer_name(const gg_pretokenizer *pretokenizer)
 {
-    return pretokenizer->name;
+    return pretokenizer->known->name;
 }
 
 gorgon_status gg_splitter_open(const gg_pretokenizer *pretokenizer, gg_splitter *out,
@@ -139,7 +148,7 @@ gorgon_status gg_splitter_open(const gg_pretokenizer *pretokenizer, gg_splitter 
     out->match = pcre2_match_data_create(1, pretokenizer->memory);
     if (!out->match)
         return gg_fail(err, GORGON_ERROR_MEMORY, "no memory to match the pre-tokenizer '%s'",
-                       pretokenizer->name);
+                       pretokenizer->known->name);
     return GORGON_OK;
 }
 
@@ -151,30 +160,88 @@ void gg_splitter_close(gg_splitter *splitter)
 
 void gg_splitter_start(gg_splitter *splitter, const char *text, size_t length)
 {
-    splitter->text = text;
-    splitter->length = length;
-    splitter->position = 0;
+    splitter->depth = 0;
+    splitter->levels[0] = (gg_split_level){.text = text, .length = length};
+}
+
+// The next part of a level: a match of its stage or the text before one.
+static gorgon_status next_part(const gg_splitter *splitter, size_t stage, gg_split_level *level,
+                               const char **part, size_t *length, gorgon_error *err)
+{
+    const gg_pretokenizer *pretokenizer = splitter->pretokenizer;
+    const size_t start = level->position;
+    if (level->match_end <= start) {
+        int found = pcre2_match(pretokenizer->stages[stage], (PCRE2_SPTR)level->text, level->length,
+                                start, PCRE2_NO_UTF_CHECK, splitter->match, pretokenizer->limits);
+        const PCRE2_SIZE *at = pcre2_get_ovector_pointer(splitter->match);
+        level->match_start = found > 0 ? at[0] : level->length;
+        level->match_end = found > 0 ? at[1] : level->length;
+        if ((found < 0 && found != PCRE2_ERROR_NOMATCH) || level->match_end <= start)
+            return gg_fail(err,
+                           found == PCRE2_ERROR_NOMEMORY ? GORGON_ERROR_MEMORY : GORGON_ERROR_LIMIT,
+                           "pre-tokenizer '%s' stops at byte %zu of %zu: PCRE2 error %d",
+                           pretokenizer->known->name, start, level->length, found);
+    }
+    level->position = level->match_start > start ? level->match_start : level->match_end;
+    *part = level->text + start;
+    *length = level->position - start;
+    return GORGON_OK;
 }
 
 gorgon_status gg_splitter_next(gg_splitter *splitter, const char **piece, size_t *length, bool *got,
                                gorgon_error *err)
 {
-    const gg_pretokenizer *pretokenizer = splitter->pretokenizer;
-    size_t start = splitter->position;
-    *got = start < splitter->length;
-    if (!*got)
-        return GORGON_OK;
-    int found = pcre2_match(pretokenizer->code, (PCRE2_SPTR)splitter->text, splitter->length, start,
-                            PCRE2_NO_UTF_CHECK, splitter->match, NULL);
-    size_t end = found > 0 ? pcre2_get_ovector_pointer(splitter->match)[1] : start;
-    if (end <= start) {
-        gorgon_status status =
-            found == PCRE2_ERROR_NOMEMORY ? GORGON_ERROR_MEMORY : GORGON_ERROR_LIMIT;
-        return gg_fail(err, status, "pre-tokenizer '%s' stops at byte %zu of %zu: PCRE2 error %d",
-                       pretokenizer->name, start, splitter->length, found);
+    const size_t n_stages = splitter->pretokenizer->n_stages;
+    for (;;) {
+        gg_split_level *level = &splitter->levels[splitter->depth];
+        if (level->position == level->length) {
+            *got = false;
+            if (splitter->depth == 0)
+                return GORGON_OK;
+            splitter->depth--;
+            continue;
+        }
+        if (n_stages == 0) {
+            *piece = level->text;
+            *length = level->position = level->length;
+        } else {
+            gorgon_status status = next_part(splitter, splitter->depth, level, piece, length, err);
+            if (status != GORGON_OK)
+                return status;
+        }
+        *got = true;
+        if (splitter->depth + 1 >= n_stages)
+            return GORGON_OK;
+        splitter->levels[++splitter->depth] = (gg_split_level){.text = *piece, .length = *length};
     }
-    *piece = splitter->text + start;
-    *length = end - start;
-    splitter->position = end;
-    return GORGON_OK;
+}
+
+// Whether a pattern of a tokenizer.json is the known one; it may write line ends as they are.
+static bool same_pattern(const char *known, const char *pattern, size_t length)
+{
+    size_t at = 0;
+    for (; *known; known++) {
+        bool escaped = known[0] == '\\' && (known[1] == 'r' || known[1] == 'n');
+        char end = known[0] == '\\' && known[1] == 'r' ? '\r' : '\n';
+        if (escaped && at < length && pattern[at] == end)
+            known++;
+        else if (at >= length || pattern[at] != *known)
+            return false;
+        at++;
+    }
+    return at == length;
+}
+
+const char *gg_split_find_listed(const char *const *patterns, const size_t *lengths, size_t n)
+{
+    for (size_t i = 0; n <= GG_SPLIT_STAGES && i < gg_listed_splits_n; i++) {
+        const gg_listed_split *listed = &gg_listed_splits[i];
+        size_t same = 0;
+        while (same < n && listed->patterns[same] &&
+               same_pattern(listed->patterns[same], patterns[same], lengths[same]))
+            same++;
+        if (same == n && (n == GG_SPLIT_STAGES || !listed->patterns[n]))
+            return listed->name;
+    }
+    return NULL;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "gorgon/status.h"
+#include "pretokenize_table.h"
 
 typedef struct gg_pretokenizer gg_pretokenizer; // immutable, may be shared by threads
 
@@ -16,12 +17,25 @@ gorgon_status gg_pretokenizer_create(const char *label, const char *name, size_t
 void gg_pretokenizer_free(gg_pretokenizer *pretokenizer); // NULL is legal
 const char *gg_pretokenizer_name(const gg_pretokenizer *pretokenizer);
 
+// A known pre-tokenizer by name or alias, NULL if there is none.
+const gg_known_split *gg_split_find(const char *name, size_t length);
+// Name of the pre-tokenizer that cuts by these patterns, in the spelling of tokenizer.json, one
+// after the other; NULL if there is none.
+const char *gg_split_find_listed(const char *const *patterns, const size_t *lengths, size_t n);
+
+// A text that one stage is cutting.
+typedef struct gg_split_level {
+    const char *text;
+    size_t length, position;
+    size_t match_start, match_end; // the match that has been found, if it ends behind position
+} gg_split_level;
+
 // One caller's walk over a text.
 typedef struct gg_splitter {
     const gg_pretokenizer *pretokenizer;
     void *match; // PCRE2 match data, owned
-    const char *text;
-    size_t length, position;
+    gg_split_level levels[GG_SPLIT_STAGES];
+    size_t depth;
 } gg_splitter;
 
 gorgon_status gg_splitter_open(const gg_pretokenizer *pretokenizer, gg_splitter *out,

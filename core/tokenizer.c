@@ -1,154 +1,232 @@
-// The tokenizer object: built from a checkpoint's metadata, queried, encoding and decoding.
-// Vocabulary, merges, splitting and chat templates are files of their own.
-#include "core/tokenizer.h"
+// The tokenizer object: built from a description, queried, decoding. Vocabulary, merges, splitting,
+// encoding and chat templates are files of their own.
+#include "tokenizer_impl.h"
 
 #include <string.h>
 
-#include "bpe.h"
-#include "chat.h"
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/file.h"
-#include "core/limits.h"
-#include "pretokenize.h"
-#include "utf8.h"
-#include "vocab.h"
-
-#define MAX_ENDS 24
-
-struct gorgon_tokenizer {
-    gg_vocab vocab;
-    gg_merges merges;
-    gg_pretokenizer *pretokenizer;
-    gg_chat chat;
-    gorgon_token bos, eos;
-    gorgon_token ends[MAX_ENDS]; // ids that end a generation
-    size_t n_ends;
-    bool adds_bos;
-};
+#include "normalize.h"
 
 // Control tokens that end a text or a turn in the checkpoints that have them.
 static const char *const end_names[] = {
-    "</s>",       "<eos>",           "<end_of_turn>", "<|end|>",         "<|endoftext|>",
-    "<|im_end|>", "<|end_of_text|>", "<|eot_id|>",    "<|end_of_turn|>", "<|eom_id|>",
-    "<|eos|>",    "<|eot|>",         "<EOT>",         "<|end_of_role|>",
+    "</s>",
+    "<eos>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|end_of_turn|>",
+    "<|eom_id|>",
+    "<|eos|>",
+    "<|eot|>",
+    "<EOT>",
+    "<|end_of_role|>",
+    "<end_of_utterance>",
+    "<|return|>",
+    "<|call|>",
+    "[EOT]",
+    "[EOS]",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
 };
 
-static gorgon_status check_model(const gg_gguf *file, gorgon_error *err)
+void gg_tokenizer_spec_init(gg_tokenizer_spec *spec, const char *label)
 {
-    const char *model;
-    size_t length;
-    gorgon_status status = gg_gguf_get_string(file, "tokenizer.ggml.model", &model, &length, err);
-    if (status != GORGON_OK)
-        return status;
-    if (length != 4 || memcmp(model, "gpt2", 4) != 0)
-        return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                       "%s: tokenizer.ggml.model is '%.*s', known: gpt2", gg_gguf_path(file),
-                       (int)(length < 60 ? length : 60), model);
-    return GORGON_OK;
+    *spec = (gg_tokenizer_spec){
+        .label = label,
+        .tokens_place = "tokenizer.ggml.tokens",
+        .merges_place = "tokenizer.ggml.merges",
+        .bos = GORGON_TOKEN_NONE,
+        .eos = GORGON_TOKEN_NONE,
+        .unknown = GORGON_TOKEN_NONE,
+    };
 }
 
-static gorgon_status load_pretokenizer(const gg_gguf *file, gorgon_tokenizer *tokenizer,
-                                       gorgon_error *err)
+void gg_tokenizer_spec_clear(gg_tokenizer_spec *spec)
 {
-    const char *name;
-    size_t length;
-    gorgon_status status = gg_gguf_get_string(file, "tokenizer.ggml.pre", &name, &length, err);
-    if (status != GORGON_OK)
-        return status;
-    return gg_pretokenizer_create(gg_gguf_path(file), name, length, &tokenizer->pretokenizer, err);
+    gg_free(spec->tokens);
+    gg_free(spec->merges);
+    for (size_t i = 0; i < sizeof spec->blocks / sizeof spec->blocks[0]; i++)
+        gg_free(spec->blocks[i]);
+    *spec = (gg_tokenizer_spec){0};
 }
 
-// An optional token id: GORGON_TOKEN_NONE when the key is absent.
-static gorgon_status load_id(const gg_gguf *file, const char *key, size_t n_tokens,
-                             gorgon_token *out, gorgon_error *err)
+void gg_tokenizer_spec_end(gg_tokenizer_spec *spec, gorgon_token id)
 {
-    *out = GORGON_TOKEN_NONE;
-    if (!gg_gguf_has(file, key))
-        return GORGON_OK;
-    uint64_t id;
-    gorgon_status status = gg_gguf_get_u64(file, key, &id, err);
-    if (status != GORGON_OK)
-        return status;
-    if (id >= n_tokens)
-        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s is %llu, the vocabulary has %zu tokens",
-                       gg_gguf_path(file), key, (unsigned long long)id, n_tokens);
-    *out = (gorgon_token)id;
-    return GORGON_OK;
+    if (id != GORGON_TOKEN_NONE && spec->n_ends < GG_SPEC_ENDS)
+        spec->ends[spec->n_ends++] = id;
 }
 
 static void add_end(gorgon_tokenizer *tokenizer, gorgon_token id)
 {
-    if (id != GORGON_TOKEN_NONE && !gorgon_tokenizer_is_end(tokenizer, id))
+    if (id != GORGON_TOKEN_NONE && !gorgon_tokenizer_is_end(tokenizer, id) &&
+        tokenizer->n_ends < GG_TOKENIZER_ENDS)
         tokenizer->ends[tokenizer->n_ends++] = id;
 }
 
-static gorgon_status load_roles(const gg_gguf *file, gorgon_tokenizer *tokenizer, gorgon_error *err)
+static void find_ends(const gg_tokenizer_spec *spec, gorgon_tokenizer *tokenizer)
 {
-    static const char bos_flag[] = "tokenizer.ggml.add_bos_token";
-    const size_t n = tokenizer->vocab.n;
-    gorgon_token turn, message;
-    gorgon_status status = load_id(file, "tokenizer.ggml.bos_token_id", n, &tokenizer->bos, err);
-    if (status == GORGON_OK)
-        status = load_id(file, "tokenizer.ggml.eos_token_id", n, &tokenizer->eos, err);
-    if (status == GORGON_OK)
-        status = load_id(file, "tokenizer.ggml.eot_token_id", n, &turn, err);
-    if (status == GORGON_OK)
-        status = load_id(file, "tokenizer.ggml.eom_token_id", n, &message, err);
-    if (status == GORGON_OK && gg_gguf_has(file, bos_flag))
-        status = gg_gguf_get_bool(file, bos_flag, &tokenizer->adds_bos, err);
-    if (status != GORGON_OK)
-        return status;
-    if (tokenizer->adds_bos && tokenizer->bos == GORGON_TOKEN_NONE)
-        return gg_fail(err, GORGON_ERROR_FORMAT,
-                       "%s: %s is true, but there is no tokenizer.ggml.bos_token_id",
-                       gg_gguf_path(file), bos_flag);
     add_end(tokenizer, tokenizer->eos);
-    add_end(tokenizer, turn);
-    add_end(tokenizer, message);
+    for (size_t i = 0; i < spec->n_ends; i++)
+        add_end(tokenizer, spec->ends[i]);
     for (size_t i = 0; i < sizeof end_names / sizeof end_names[0]; i++) {
         gorgon_token id = gorgon_tokenizer_find(tokenizer, end_names[i], strlen(end_names[i]));
         if (gorgon_tokenizer_is_control(tokenizer, id))
             add_end(tokenizer, id);
     }
+}
+
+static bool is_special(const gg_spec_token *token)
+{
+    return token->kind == GG_TOKEN_CONTROL || token->kind == GG_TOKEN_USER ||
+           token->kind == GG_TOKEN_UNKNOWN;
+}
+
+// What the tokens that are looked for in normalised text look like there. The text is kept in
+// `out`, which grows by it; entries are set when it is complete.
+static gorgon_status normal_spelling(const gg_tokenizer_spec *spec, const gg_spec_token *token,
+                                     gg_normal_text *work, gorgon_error *err)
+{
+    size_t bad;
+    if (!gorgon_utf8_valid(token->text, token->length, &bad))
+        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: the special token '%.*s' is no valid UTF-8",
+                       spec->label, (int)(token->length < 40 ? token->length : 40), token->text);
+    return gg_normalize(&spec->rules, token->text, token->length, true, work, err);
+}
+
+// Bytes of all specials' spellings; counts those of each set.
+static gorgon_status measure_specials(const gg_tokenizer_spec *spec, size_t n[2], size_t *bytes,
+                                      gg_normal_text *work, gorgon_error *err)
+{
+    for (size_t id = 0; id < spec->n; id++) {
+        const gg_spec_token *token = &spec->tokens[id];
+        if (!is_special(token))
+            continue;
+        bool normal = (token->flags & GG_TOKEN_NORMALIZED) != 0;
+        if (normal) {
+            gorgon_status status = normal_spelling(spec, token, work, err);
+            if (status != GORGON_OK)
+                return status;
+        }
+        *bytes += normal ? work->n : token->length;
+        n[normal]++;
+    }
     return GORGON_OK;
 }
 
-static gorgon_status load_chat(const gg_gguf *file, gorgon_tokenizer *tokenizer, gorgon_error *err)
+static gorgon_status fill_specials(const gg_tokenizer_spec *spec, gorgon_tokenizer *t,
+                                   gg_normal_text *work, gorgon_error *err)
 {
-    static const char key[] = "tokenizer.chat_template";
-    if (!gg_gguf_has(file, key))
-        return GORGON_OK;
-    const char *source;
-    size_t length;
-    gorgon_status status = gg_gguf_get_string(file, key, &source, &length, err);
+    size_t n[2] = {0}, filled[2] = {0}, bytes = 0, used = 0;
+    gorgon_status status = measure_specials(spec, n, &bytes, work, err);
     if (status != GORGON_OK)
         return status;
-    return gg_chat_parse(source, length, &tokenizer->chat, err);
+    gg_prefix_entry *entries[2] = {gg_alloc(n[0], sizeof **entries),
+                                   gg_alloc(n[1], sizeof **entries)};
+    t->special_text = gg_alloc(bytes, 1);
+    if (!entries[0] || !entries[1] || !t->special_text)
+        status = gg_fail(err, GORGON_ERROR_MEMORY, "no memory for %zu special tokens", n[0] + n[1]);
+    for (size_t id = 0; status == GORGON_OK && id < spec->n; id++) {
+        const gg_spec_token *token = &spec->tokens[id];
+        const char *text = token->text;
+        size_t length = token->length;
+        if (!is_special(token))
+            continue;
+        bool normal = (token->flags & GG_TOKEN_NORMALIZED) != 0;
+        if (normal) {
+            status = normal_spelling(spec, token, work, err);
+            text = work->bytes;
+            length = work->n;
+        }
+        if (status != GORGON_OK || length == 0)
+            continue;
+        memcpy(t->special_text + used, text, length);
+        entries[normal][filled[normal]++] =
+            (gg_prefix_entry){t->special_text + used, length, (gorgon_token)id};
+        used += length;
+    }
+    gg_prefix_set_fill(&t->specials, entries[0], status == GORGON_OK ? filled[0] : 0);
+    gg_prefix_set_fill(&t->normal_users, entries[1], status == GORGON_OK ? filled[1] : 0);
+    return status;
 }
 
-gorgon_status gg_tokenizer_from_gguf(const gg_gguf *file, gorgon_tokenizer **out, gorgon_error *err)
+static gorgon_status load_specials(const gg_tokenizer_spec *spec, gorgon_tokenizer *t,
+                                   gorgon_error *err)
 {
-    gorgon_status status = check_model(file, err);
+    gg_normal_text work = {0};
+    t->flags = gg_alloc(spec->n, 1);
+    if (!t->flags)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for %zu tokens", spec->n);
+    for (size_t id = 0; id < spec->n; id++)
+        t->flags[id] = spec->tokens[id].flags;
+    gorgon_status status = fill_specials(spec, t, &work, err);
+    gg_normal_text_clear(&work);
+    return status;
+}
+
+static gorgon_status load_rules(const gg_tokenizer_spec *spec, gorgon_tokenizer *t,
+                                gorgon_error *err)
+{
+    t->rules = spec->rules;
+    t->rules.charsmap = NULL;
+    if (!spec->rules.charsmap)
+        return GORGON_OK;
+    gorgon_status status =
+        gg_charsmap_check(spec->label, spec->rules.charsmap, spec->rules.charsmap_length, err);
     if (status != GORGON_OK)
         return status;
-    gorgon_tokenizer *tokenizer = gg_alloc(1, sizeof *tokenizer);
-    if (!tokenizer)
+    t->charsmap = gg_alloc(spec->rules.charsmap_length, 1);
+    if (!t->charsmap)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for a map of %zu bytes",
+                       spec->rules.charsmap_length);
+    memcpy(t->charsmap, spec->rules.charsmap, spec->rules.charsmap_length);
+    t->rules.charsmap = t->charsmap;
+    return GORGON_OK;
+}
+
+static gorgon_status load_parts(const gg_tokenizer_spec *spec, gorgon_tokenizer *t,
+                                gorgon_error *err)
+{
+    gorgon_status status =
+        gg_pretokenizer_create(spec->label, spec->pre, spec->pre_length, &t->pretokenizer, err);
+    if (status == GORGON_OK)
+        status = load_rules(spec, t, err);
+    if (status == GORGON_OK)
+        status = gg_vocab_load(spec, &t->vocab, err);
+    if (status == GORGON_OK)
+        status = spec->model == GG_VOCAB_UNIGRAM
+                     ? gg_unigram_load(spec, &t->vocab, &t->unigram, err)
+                     : gg_merges_load(spec, &t->vocab, &t->merges, err);
+    if (status == GORGON_OK)
+        status = load_specials(spec, t, err);
+    if (status == GORGON_OK && spec->chat)
+        status = gg_chat_parse(spec->chat, spec->chat_length, &t->chat, err);
+    return status;
+}
+
+gorgon_status gg_tokenizer_build(const gg_tokenizer_spec *spec, gorgon_tokenizer **out,
+                                 gorgon_error *err)
+{
+    gorgon_tokenizer *t = gg_alloc(1, sizeof *t);
+    if (!t)
         return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for a tokenizer");
-    status = load_pretokenizer(file, tokenizer, err);
-    if (status == GORGON_OK)
-        status = gg_vocab_load(file, &tokenizer->vocab, err);
-    if (status == GORGON_OK)
-        status = gg_merges_load(file, &tokenizer->vocab, &tokenizer->merges, err);
-    if (status == GORGON_OK)
-        status = load_roles(file, tokenizer, err);
-    if (status == GORGON_OK)
-        status = load_chat(file, tokenizer, err);
+    t->bos = spec->bos;
+    t->eos = spec->eos;
+    t->unknown = spec->unknown;
+    t->adds_bos = spec->adds_bos;
+    t->adds_eos = spec->adds_eos;
+    t->ignore_merges = spec->ignore_merges;
+    t->strips_space = spec->strips_space;
+    gorgon_status status = load_parts(spec, t, err);
     if (status != GORGON_OK) {
-        gg_tokenizer_free(tokenizer);
+        gg_tokenizer_free(t);
         return status;
     }
-    *out = tokenizer;
+    find_ends(spec, t);
+    *out = t;
     return GORGON_OK;
 }
 
@@ -158,6 +236,12 @@ void gg_tokenizer_free(gorgon_tokenizer *tokenizer)
         return;
     gg_vocab_clear(&tokenizer->vocab);
     gg_merges_clear(&tokenizer->merges);
+    gg_unigram_clear(&tokenizer->unigram);
+    gg_prefix_set_clear(&tokenizer->specials);
+    gg_prefix_set_clear(&tokenizer->normal_users);
+    gg_free(tokenizer->flags);
+    gg_free(tokenizer->special_text);
+    gg_free(tokenizer->charsmap);
     gg_pretokenizer_free(tokenizer->pretokenizer);
     gg_chat_clear(&tokenizer->chat);
     gg_free(tokenizer);
@@ -171,6 +255,8 @@ uint64_t gg_tokenizer_hash(const gorgon_tokenizer *tokenizer)
     uint64_t hash = gg_hash(name, strlen(name), vocab->n);
     hash = gg_hash(vocab->bytes, vocab->starts[vocab->n], hash);
     hash = gg_hash(vocab->starts, (vocab->n + 1) * sizeof *vocab->starts, hash);
+    if (vocab->model != GG_VOCAB_BYTES)
+        return hash; // kinds and merges are told differently by files of the same tokenizer
     hash = gg_hash(vocab->kinds, vocab->n, hash);
     return gg_hash(merges->slots, (merges->mask + 1) * sizeof *merges->slots, hash);
 }
@@ -227,124 +313,17 @@ bool gorgon_tokenizer_adds_bos(const gorgon_tokenizer *tokenizer)
     return tokenizer->adds_bos;
 }
 
-// One encoding call: its workspaces and the ids so far.
-typedef struct encoder {
-    const gorgon_tokenizer *tokenizer;
-    gg_splitter splitter;
-    gg_bpe_work work;
-    gorgon_token *ids; // [capacity]
-    size_t n, capacity;
-    gorgon_error *err;
-} encoder;
-
-// Makes room for `more` ids; a piece of n bytes never gives more than n.
-static gorgon_status reserve_ids(encoder *e, size_t more)
+bool gorgon_tokenizer_adds_eos(const gorgon_tokenizer *tokenizer)
 {
-    if (more <= e->capacity - e->n)
-        return GORGON_OK;
-    size_t capacity = e->n + more + e->capacity / 2 + 16;
-    gorgon_token *ids = gg_realloc(e->ids, e->n, capacity, sizeof *ids);
-    if (!ids)
-        return gg_fail(e->err, GORGON_ERROR_MEMORY, "no memory for %zu token ids", capacity);
-    e->ids = ids;
-    e->capacity = capacity;
-    return GORGON_OK;
+    return tokenizer->adds_eos;
 }
 
-static gorgon_status encode_piece(encoder *e, const char *piece, size_t length)
+// The space that encoding puts before a text, which is no part of it.
+static bool begins_with_added_space(const gorgon_tokenizer *tokenizer, gorgon_token id,
+                                    const char *bytes)
 {
-    gorgon_status status = reserve_ids(e, length);
-    if (status != GORGON_OK)
-        return status;
-    gorgon_token *ids = e->ids + e->n;
-    size_t n = 0;
-    for (size_t i = 0; i < length; i++) {
-        gorgon_token id = e->tokenizer->vocab.byte_ids[(uint8_t)piece[i]];
-        if (id != GORGON_TOKEN_NONE)
-            ids[n++] = id;
-    }
-    status = gg_bpe_merge(&e->tokenizer->merges, &e->work, ids, &n, e->err);
-    e->n += n;
-    return status;
-}
-
-static gorgon_status encode_text(encoder *e, const char *text, size_t length)
-{
-    gg_splitter_start(&e->splitter, text, length);
-    for (;;) {
-        const char *piece;
-        size_t n;
-        bool got;
-        gorgon_status status = gg_splitter_next(&e->splitter, &piece, &n, &got, e->err);
-        if (status == GORGON_OK && got)
-            status = encode_piece(e, piece, n);
-        if (status != GORGON_OK || !got)
-            return status;
-    }
-}
-
-static gorgon_status encode_with_specials(encoder *e, const char *text, size_t length)
-{
-    size_t start = 0, at = 0;
-    gorgon_status status = GORGON_OK;
-    while (status == GORGON_OK && at < length) {
-        const gg_special *special =
-            gg_vocab_special_at(&e->tokenizer->vocab, text + at, length - at);
-        if (!special) {
-            at++;
-            continue;
-        }
-        status = encode_text(e, text + start, at - start);
-        if (status == GORGON_OK)
-            status = reserve_ids(e, 1);
-        if (status == GORGON_OK)
-            e->ids[e->n++] = special->id;
-        at += special->length;
-        start = at;
-    }
-    return status == GORGON_OK ? encode_text(e, text + start, length - start) : status;
-}
-
-static gorgon_status check_text(const char *text, size_t length, gorgon_error *err)
-{
-    size_t bad;
-    if (!text && length > 0)
-        return gg_fail(err, GORGON_ERROR_ARGUMENT, "text is NULL but its length is %zu", length);
-    if (length > INT32_MAX)
-        return gg_fail(err, GORGON_ERROR_LIMIT, "text has %zu bytes, at most %d can be encoded",
-                       length, INT32_MAX);
-    if (!gg_utf8_valid(text, length, &bad))
-        return gg_fail(err, GORGON_ERROR_ARGUMENT,
-                       "text is not valid UTF-8: byte 0x%02x at offset %zu of %zu",
-                       (uint8_t)text[bad], bad, length);
-    return GORGON_OK;
-}
-
-gorgon_status gorgon_tokenizer_encode(const gorgon_tokenizer *tokenizer, const char *text,
-                                      size_t length, bool parse_special, gorgon_token **ids,
-                                      size_t *n_ids, gorgon_error *err)
-{
-    gorgon_status status = check_text(text, length, err);
-    if (status != GORGON_OK)
-        return status;
-    encoder e = {.tokenizer = tokenizer, .err = err};
-    if (length == 0)
-        text = ""; // it may be NULL
-    status = gg_splitter_open(tokenizer->pretokenizer, &e.splitter, err);
-    if (status == GORGON_OK)
-        status = reserve_ids(&e, length / 3 + 1);
-    if (status == GORGON_OK)
-        status =
-            parse_special ? encode_with_specials(&e, text, length) : encode_text(&e, text, length);
-    gg_splitter_close(&e.splitter);
-    gg_bpe_work_clear(&e.work);
-    if (status != GORGON_OK) {
-        gg_free(e.ids);
-        return status;
-    }
-    *ids = e.ids;
-    *n_ids = e.n;
-    return GORGON_OK;
+    return tokenizer->strips_space && bytes[0] == ' ' &&
+           !gorgon_tokenizer_is_control(tokenizer, id);
 }
 
 gorgon_status gorgon_tokenizer_decode(const gorgon_tokenizer *tokenizer, const gorgon_token *ids,
@@ -366,6 +345,10 @@ gorgon_status gorgon_tokenizer_decode(const gorgon_tokenizer *tokenizer, const g
     size_t at = 0;
     for (size_t i = 0; i < n_ids; i++) {
         const char *bytes = gg_vocab_bytes(&tokenizer->vocab, (size_t)ids[i], &n);
+        if (i == 0 && begins_with_added_space(tokenizer, ids[0], bytes)) {
+            bytes++;
+            n--;
+        }
         memcpy(out + at, bytes, n);
         at += n;
     }
@@ -376,14 +359,33 @@ gorgon_status gorgon_tokenizer_decode(const gorgon_tokenizer *tokenizer, const g
 
 bool gorgon_tokenizer_has_chat(const gorgon_tokenizer *tokenizer)
 {
-    return tokenizer->chat.known;
+    return tokenizer->chat.jinja != NULL;
+}
+
+gorgon_status gorgon_tokenizer_set_chat(gorgon_tokenizer *tokenizer, const char *source,
+                                        gorgon_error *err)
+{
+    gg_chat chat;
+    gorgon_status status = gg_chat_parse(source, strlen(source), &chat, err);
+    if (status != GORGON_OK)
+        return status;
+    if (!chat.jinja)
+        return gg_fail(err, GORGON_ERROR_UNSUPPORTED, "the chat template: %s", chat.problem);
+    gg_chat_clear(&tokenizer->chat);
+    tokenizer->chat = chat;
+    return GORGON_OK;
 }
 
 gorgon_status gorgon_tokenizer_chat(const gorgon_tokenizer *tokenizer,
                                     const gorgon_message *messages, size_t n_messages,
                                     bool add_generation_prompt, char **text, gorgon_error *err)
 {
-    return gg_chat_render(&tokenizer->chat, messages, n_messages, add_generation_prompt, text, err);
+    gg_jinja_input input = {.messages = messages,
+                            .n_messages = n_messages,
+                            .add_generation_prompt = add_generation_prompt};
+    input.bos = gorgon_tokenizer_bytes(tokenizer, tokenizer->bos, &input.bos_length);
+    input.eos = gorgon_tokenizer_bytes(tokenizer, tokenizer->eos, &input.eos_length);
+    return gg_chat_render(&tokenizer->chat, &input, text, err);
 }
 
 void gorgon_free(void *block)

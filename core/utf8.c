@@ -87,3 +87,90 @@ bool gorgon_utf8_valid(const char *text, size_t length, size_t *bad)
 {
     return gg_utf8_valid(text, length, bad);
 }
+
+size_t gg_utf8_step(const char *text, size_t left)
+{
+    uint8_t low, high;
+    size_t n = lead_length((uint8_t)text[0], &low, &high);
+    return n == 0 ? 1 : n < left ? n : left;
+}
+
+uint32_t gg_utf8_read(const char *text, size_t *n)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    *n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if (*n == 1)
+        return s[0];
+    uint32_t c = s[0] & (0xffu >> (*n + 1));
+    for (size_t i = 1; i < *n; i++)
+        c = c << 6 | (s[i] & 0x3fu);
+    return c;
+}
+
+size_t gg_utf8_write(uint32_t c, char out[4])
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3f));
+    out[0] = (char)(c | (0xf00u >> n & 0xf0u));
+    return n;
+}
+
+bool gg_is_space(uint32_t c)
+{
+    return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
+}
+
+size_t gg_spaces_before(const char *text, size_t length)
+{
+    size_t at = 0, n;
+    while (at < length && gg_is_space(gg_utf8_read(text + at, &n)))
+        at += n;
+    return at;
+}
+
+size_t gg_spaces_after(const char *text, size_t length)
+{
+    size_t end = length, n;
+    while (end > 0) {
+        size_t start = end - 1;
+        while (start > 0 && ((uint8_t)text[start] & 0xc0) == 0x80)
+            start--;
+        if (!gg_is_space(gg_utf8_read(text + start, &n)))
+            break;
+        end = start;
+    }
+    return length - end;
+}
+
+size_t gg_spaces_decode(const char *text, size_t length, char *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < length;) {
+        bool space = length - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0;
+        out[n++] = space ? ' ' : text[i];
+        i += space ? 3 : 1;
+    }
+    return n;
+}
+
+size_t gg_find_text(const char *text, size_t length, const char *wanted, size_t n)
+{
+    if (n == 0)
+        return 0;
+    for (size_t at = 0; n <= length && at <= length - n; at++) {
+        const char *first = memchr(text + at, wanted[0], length - n - at + 1);
+        if (!first)
+            break;
+        at = (size_t)(first - text);
+        if (memcmp(first, wanted, n) == 0)
+            return at;
+    }
+    return SIZE_MAX;
+}

@@ -1,15 +1,12 @@
 // Loading and indexing the vocabulary: one arena for all bytes, one hash table over them.
 #include "vocab.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/limits.h"
-
-static const char tokens_key[] = "tokenizer.ggml.tokens";
-static const char types_key[] = "tokenizer.ggml.token_type";
+#include "utf8.h"
 
 size_t gg_table_size(size_t n)
 {
@@ -51,8 +48,8 @@ static int byte_of_code_point(uint32_t c)
     return c == 256 + 67 ? 173 : -1;
 }
 
-bool gg_byte_level_decode(const char *text, size_t length, char *out, size_t *out_length,
-                          size_t *bad)
+static bool decode_letters(const char *text, size_t length, char *out, size_t *out_length,
+                           size_t *bad)
 {
     const uint8_t *s = (const uint8_t *)text;
     size_t n = 0;
@@ -70,6 +67,15 @@ bool gg_byte_level_decode(const char *text, size_t length, char *out, size_t *ou
         out[n++] = (char)byte;
     }
     *out_length = n;
+    return true;
+}
+
+bool gg_vocab_decode(gg_vocab_model model, const char *text, size_t length, char *out,
+                     size_t *out_length, size_t *bad)
+{
+    if (model == GG_VOCAB_BYTES)
+        return decode_letters(text, length, out, out_length, bad);
+    *out_length = gg_spaces_decode(text, length, out);
     return true;
 }
 
@@ -98,94 +104,113 @@ gorgon_token gg_vocab_find(const gg_vocab *vocab, const char *bytes, size_t leng
     return GORGON_TOKEN_NONE;
 }
 
-static gorgon_status load_kinds(const gg_gguf *file, gg_vocab *vocab, gorgon_error *err)
+gorgon_token gg_vocab_find_piece(const gg_vocab *vocab, const char *bytes, size_t length)
 {
-    int64_t *types = gg_alloc(vocab->n, sizeof *types);
-    vocab->kinds = gg_alloc(vocab->n, 1);
-    gorgon_status status = GORGON_OK;
-    if (!types || !vocab->kinds)
-        status = gg_fail(err, GORGON_ERROR_MEMORY, "no memory for %zu token types", vocab->n);
-    else
-        status = gg_gguf_array_i64(file, types_key, types, vocab->n, err);
-    for (size_t i = 0; status == GORGON_OK && i < vocab->n; i++) {
-        if (types[i] < GG_TOKEN_NORMAL || types[i] > GG_TOKEN_UNUSED)
-            status = gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                             "%s: %s[%zu] is %lld, a byte-level vocabulary has types 1 to 5",
-                             gg_gguf_path(file), types_key, i, (long long)types[i]);
-        else
-            vocab->kinds[i] = (uint8_t)types[i];
-    }
-    gg_free(types);
-    return status;
+    gorgon_token id = gg_vocab_find(vocab, bytes, length);
+    if (id == GORGON_TOKEN_NONE)
+        return id;
+    uint8_t kind = vocab->kinds[id];
+    return kind == GG_TOKEN_NORMAL || kind == GG_TOKEN_USER ? id : GORGON_TOKEN_NONE;
 }
 
 // Allocates the arena for the sum of all entries; decoding only ever shortens them.
-static gorgon_status reserve_bytes(const gg_gguf *file, gg_vocab *vocab, gorgon_error *err)
+static gorgon_status reserve(const gg_tokenizer_spec *spec, gg_vocab *vocab, gorgon_error *err)
 {
-    size_t cursor = 0, length, total = 0, id = 0;
-    const char *text;
-    for (; gg_gguf_array_next_string(file, tokens_key, &cursor, &text, &length); id++) {
+    size_t total = 0;
+    if (spec->n == 0 || spec->n > GG_MAX_VOCAB)
+        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s has %zu tokens, expected 1 to %u",
+                       spec->label, spec->tokens_place, spec->n, GG_MAX_VOCAB);
+    for (size_t id = 0; id < spec->n; id++) {
+        size_t length = spec->tokens[id].length;
         if (length == 0 || length > GG_MAX_TOKEN_BYTES)
             return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s[%zu] has %zu bytes, expected 1 to %d",
-                           gg_gguf_path(file), tokens_key, id, length, GG_MAX_TOKEN_BYTES);
+                           spec->label, spec->tokens_place, id, length, GG_MAX_TOKEN_BYTES);
         total += length + 1;
     }
-    if (id != vocab->n)
-        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s holds %zu strings, expected %zu",
-                       gg_gguf_path(file), tokens_key, id, vocab->n);
+    vocab->model = spec->model;
+    vocab->n = spec->n;
     vocab->bytes = gg_alloc(total, 1);
     vocab->starts = gg_alloc(vocab->n + 1, sizeof *vocab->starts);
-    if (!vocab->bytes || !vocab->starts)
+    vocab->kinds = gg_alloc(vocab->n, 1);
+    if (!vocab->bytes || !vocab->starts || !vocab->kinds)
         return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for a vocabulary of %zu bytes", total);
     return GORGON_OK;
 }
 
-static gorgon_status load_bytes(const gg_gguf *file, gg_vocab *vocab, gorgon_error *err)
+static int hex_digit(char c)
 {
-    gorgon_status status = reserve_bytes(file, vocab, err);
-    if (status != GORGON_OK)
-        return status;
-    size_t cursor = 0, length, used = 0, bad = 0;
-    const char *text;
-    for (size_t id = 0; id < vocab->n; id++) {
-        if (!gg_gguf_array_next_string(file, tokens_key, &cursor, &text, &length))
-            return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s ends at entry %zu of %zu",
-                           gg_gguf_path(file), tokens_key, id, vocab->n);
-        if (vocab->kinds[id] != GG_TOKEN_NORMAL)
-            memcpy(vocab->bytes + used, text, length);
-        else if (!gg_byte_level_decode(text, length, vocab->bytes + used, &length, &bad))
-            return gg_fail(err, GORGON_ERROR_FORMAT,
-                           "%s: %s[%zu] leaves the byte-level alphabet at its byte %zu (0x%02x)",
-                           gg_gguf_path(file), tokens_key, id, bad, (uint8_t)text[bad]);
-        used += length + 1;
-        vocab->starts[id + 1] = (uint32_t)used;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int gg_byte_token(const char *text, size_t length)
+{
+    if (length != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
+        return -1;
+    int high = hex_digit(text[3]), low = hex_digit(text[4]);
+    return high < 0 || low < 0 ? -1 : high << 4 | low;
+}
+
+static gorgon_status load_token(const gg_tokenizer_spec *spec, size_t id, char *out, size_t *length,
+                                gorgon_error *err)
+{
+    const gg_spec_token *token = &spec->tokens[id];
+    const bool letters = spec->model == GG_VOCAB_BYTES;
+    size_t bad = 0;
+    *length = token->length;
+    if (token->kind == GG_TOKEN_BYTE) {
+        int byte = gg_byte_token(token->text, token->length);
+        if (letters || byte < 0)
+            return gg_fail(err, letters ? GORGON_ERROR_UNSUPPORTED : GORGON_ERROR_FORMAT,
+                           "%s: %s[%zu] is '%.*s' of type %d (byte), expected %s", spec->label,
+                           spec->tokens_place, id, (int)(*length < 40 ? *length : 40), token->text,
+                           (int)token->kind,
+                           letters ? "types 1 to 5 in a byte-level vocabulary"
+                                   : "<0x00> to <0xFF>");
+        *out = (char)byte;
+        *length = 1;
+    } else if (token->kind != GG_TOKEN_NORMAL && (letters || token->kind != GG_TOKEN_USER)) {
+        memcpy(out, token->text, token->length);
+    } else if (!gg_vocab_decode(spec->model, token->text, token->length, out, length, &bad)) {
+        return gg_fail(err, GORGON_ERROR_FORMAT,
+                       "%s: %s[%zu] leaves the byte-level alphabet at its byte %zu (0x%02x)",
+                       spec->label, spec->tokens_place, id, bad, (uint8_t)token->text[bad]);
     }
     return GORGON_OK;
 }
 
-// Whether ids a and b, whose decoded bytes are equal, are also spelled the same in the file: they
-// are unless one is byte-level text and a byte is not its own letter in that alphabet.
-static bool same_spelling(const gg_vocab *vocab, size_t a, size_t b)
+static gorgon_status load_tokens(const gg_tokenizer_spec *spec, gg_vocab *vocab, gorgon_error *err)
 {
-    if ((vocab->kinds[a] == GG_TOKEN_NORMAL) == (vocab->kinds[b] == GG_TOKEN_NORMAL))
-        return true;
-    size_t length;
-    const char *bytes = gg_vocab_bytes(vocab, a, &length);
-    for (size_t i = 0; i < length; i++) {
-        if (bytes[i] < 33 || bytes[i] > 126)
-            return false;
+    size_t used = 0;
+    gorgon_status status = reserve(spec, vocab, err);
+    for (size_t id = 0; status == GORGON_OK && id < vocab->n; id++) {
+        size_t length;
+        vocab->kinds[id] = spec->tokens[id].kind;
+        status = load_token(spec, id, vocab->bytes + used, &length, err);
+        used += length + 1;
+        vocab->starts[id + 1] = (uint32_t)used;
     }
-    return true;
+    return status;
 }
 
-static gorgon_status index_token(const gg_gguf *file, gg_vocab *vocab, size_t id, gorgon_error *err)
+static bool same_spelling(const gg_spec_token *a, const gg_spec_token *b)
+{
+    return a->length == b->length && memcmp(a->text, b->text, a->length) == 0;
+}
+
+// Two spellings of the same bytes are two tokens: the one that is indexed first is found.
+static gorgon_status index_token(const gg_tokenizer_spec *spec, gg_vocab *vocab, size_t id,
+                                 gorgon_error *err)
 {
     size_t length;
     const char *bytes = gg_vocab_bytes(vocab, id, &length);
     gorgon_token other = gg_vocab_find(vocab, bytes, length);
-    if (other != GORGON_TOKEN_NONE && same_spelling(vocab, (size_t)other, id))
+    if (other != GORGON_TOKEN_NONE && same_spelling(&spec->tokens[other], &spec->tokens[id]))
         return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s[%zu] and [%d] are the same token '%.*s'",
-                       gg_gguf_path(file), tokens_key, id, (int)other,
+                       spec->label, spec->tokens_place, id, (int)other,
                        (int)(length < 40 ? length : 40), bytes);
     uint32_t hash = hash_bytes(bytes, length);
     for (size_t probe = 0; probe < GG_MAX_PROBES; probe++) {
@@ -197,126 +222,56 @@ static gorgon_status index_token(const gg_gguf *file, gg_vocab *vocab, size_t id
         }
     }
     return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                   "%s: %s[%zu] finds no slot in the token table within %d probes",
-                   gg_gguf_path(file), tokens_key, id, GG_MAX_PROBES);
+                   "%s: %s[%zu] finds no slot in the token table within %d probes", spec->label,
+                   spec->tokens_place, id, GG_MAX_PROBES);
 }
 
-// Normal tokens go in first, so that look-ups prefer them to others of the same bytes.
-static gorgon_status build_index(const gg_gguf *file, gg_vocab *vocab, gorgon_error *err)
+// Look-ups prefer normal tokens to others of the same bytes, then the user's own.
+static int index_pass(uint8_t kind)
+{
+    return kind == GG_TOKEN_NORMAL ? 0 : kind == GG_TOKEN_USER ? 1 : 2;
+}
+
+static gorgon_status build_index(const gg_tokenizer_spec *spec, gg_vocab *vocab, gorgon_error *err)
 {
     size_t size = gg_table_size(vocab->n);
     vocab->slots = gg_alloc(size, sizeof *vocab->slots);
     if (!vocab->slots)
         return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for a table of %zu tokens", vocab->n);
     vocab->mask = size - 1;
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = 0; pass < 3; pass++) {
         for (size_t id = 0; id < vocab->n; id++) {
-            if ((vocab->kinds[id] == GG_TOKEN_NORMAL) != (pass == 0))
+            if (index_pass(vocab->kinds[id]) != pass)
                 continue;
-            gorgon_status status = index_token(file, vocab, id, err);
+            gorgon_status status = index_token(spec, vocab, id, err);
             if (status != GORGON_OK)
                 return status;
         }
     }
-    for (int b = 0; b < 256; b++) {
-        char byte = (char)b;
-        gorgon_token id = gg_vocab_find(vocab, &byte, 1);
-        bool normal = id != GORGON_TOKEN_NONE && vocab->kinds[id] == GG_TOKEN_NORMAL;
-        vocab->byte_ids[b] = normal ? id : GORGON_TOKEN_NONE;
-    }
     return GORGON_OK;
 }
 
-static int compare_specials(const void *a, const void *b)
+// Ids of single bytes: a byte-level vocabulary has them as its letters, others as tokens <0x0A>.
+static void find_bytes(gg_vocab *vocab)
 {
-    const gg_special *x = a, *y = b;
-    int order = memcmp(x->bytes, y->bytes, x->length < y->length ? x->length : y->length);
-    return order != 0 ? order : (x->length > y->length) - (x->length < y->length);
-}
-
-static bool is_special(const gg_vocab *vocab, size_t id)
-{
-    return vocab->kinds[id] == GG_TOKEN_CONTROL || vocab->kinds[id] == GG_TOKEN_USER;
-}
-
-static gorgon_status collect_specials(gg_vocab *vocab, gorgon_error *err)
-{
-    size_t n = 0;
-    for (size_t id = 0; id < vocab->n; id++)
-        n += is_special(vocab, id);
-    vocab->specials = gg_alloc(n, sizeof *vocab->specials);
-    if (!vocab->specials)
-        return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for %zu special tokens", n);
-    for (size_t id = 0; id < vocab->n; id++) {
-        if (!is_special(vocab, id))
-            continue;
-        gg_special *special = &vocab->specials[vocab->n_specials++];
-        special->id = (gorgon_token)id;
-        special->bytes = gg_vocab_bytes(vocab, id, &special->length);
-        vocab->special_starts[(uint8_t)special->bytes[0]] = true;
+    const gg_token_kind kind = vocab->model == GG_VOCAB_BYTES ? GG_TOKEN_NORMAL : GG_TOKEN_BYTE;
+    for (size_t b = 0; b < 256; b++)
+        vocab->byte_ids[b] = GORGON_TOKEN_NONE;
+    for (size_t id = vocab->n; id-- > 0;) {
+        size_t length;
+        const char *bytes = gg_vocab_bytes(vocab, id, &length);
+        if (length == 1 && vocab->kinds[id] == kind)
+            vocab->byte_ids[(uint8_t)*bytes] = (gorgon_token)id;
     }
-    qsort(vocab->specials, n, sizeof *vocab->specials, compare_specials);
-    return GORGON_OK;
 }
 
-// First special of [low, high) whose byte at `depth` is at least `byte` (int, so that 256 means
-// the end). All share their first `depth` bytes; one that ends there sorts before all bytes.
-static size_t special_bound(const gg_vocab *vocab, size_t low, size_t high, size_t depth, int byte)
+gorgon_status gg_vocab_load(const gg_tokenizer_spec *spec, gg_vocab *vocab, gorgon_error *err)
 {
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        const gg_special *special = &vocab->specials[middle];
-        int at = special->length > depth ? (uint8_t)special->bytes[depth] : -1;
-        if (at < byte)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-const gg_special *gg_vocab_special_at(const gg_vocab *vocab, const char *text, size_t length)
-{
-    const gg_special *best = NULL;
-    if (length == 0 || !vocab->special_starts[(uint8_t)text[0]])
-        return NULL;
-    size_t low = 0, high = vocab->n_specials;
-    for (size_t depth = 0; depth < length; depth++) {
-        int byte = (uint8_t)text[depth];
-        low = special_bound(vocab, low, high, depth, byte);
-        high = special_bound(vocab, low, high, depth, byte + 1);
-        if (low == high)
-            break;
-        if (vocab->specials[low].length == depth + 1)
-            best = &vocab->specials[low];
-    }
-    return best;
-}
-
-gorgon_status gg_vocab_load(const gg_gguf *file, gg_vocab *vocab, gorgon_error *err)
-{
-    gg_gguf_kind kind;
-    size_t n_types;
-    gorgon_status status = gg_gguf_get_array(file, tokens_key, &kind, &vocab->n, err);
-    if (status != GORGON_OK)
-        return status;
-    if (kind != GG_GGUF_STRING || vocab->n == 0 || vocab->n > GG_MAX_VOCAB)
-        return gg_fail(err, GORGON_ERROR_FORMAT,
-                       "%s: %s has %zu elements of kind %d, expected 1 to %u strings",
-                       gg_gguf_path(file), tokens_key, vocab->n, (int)kind, GG_MAX_VOCAB);
-    status = gg_gguf_get_array(file, types_key, &kind, &n_types, err);
-    if (status != GORGON_OK)
-        return status;
-    if (n_types != vocab->n)
-        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s has %zu elements, expected %zu as in %s",
-                       gg_gguf_path(file), types_key, n_types, vocab->n, tokens_key);
-    status = load_kinds(file, vocab, err);
+    gorgon_status status = load_tokens(spec, vocab, err);
     if (status == GORGON_OK)
-        status = load_bytes(file, vocab, err);
+        status = build_index(spec, vocab, err);
     if (status == GORGON_OK)
-        status = build_index(file, vocab, err);
-    if (status == GORGON_OK)
-        status = collect_specials(vocab, err);
+        find_bytes(vocab);
     return status;
 }
 
@@ -326,6 +281,5 @@ void gg_vocab_clear(gg_vocab *vocab)
     gg_free(vocab->starts);
     gg_free(vocab->kinds);
     gg_free(vocab->slots);
-    gg_free(vocab->specials);
     *vocab = (gg_vocab){0};
 }

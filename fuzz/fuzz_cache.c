@@ -42,11 +42,14 @@ static void mend_checksums(uint8_t *data, size_t size)
 
 static void parse(const uint8_t *data, size_t size)
 {
-    gg_cache_sequence *sequences;
-    size_t n;
-    gorgon_error err = {0};
-    if (gg_cache_chunk_parse(data, size, "fuzz", &sequences, &n, &err) == GORGON_OK)
-        gg_cache_chunk_free(sequences, n);
+    static const gg_cache_extent extents[] = {GG_CACHE_TEXT, GG_CACHE_HIDDEN};
+    for (size_t i = 0; i < 2; i++) {
+        gg_cache_sequence *sequences;
+        size_t n;
+        gorgon_error err = {0};
+        if (gg_cache_chunk_parse(data, size, "fuzz", extents[i], &sequences, &n, &err) == GORGON_OK)
+            gg_cache_chunk_free(sequences, n);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,101 +1,11 @@
 // Fuzz target: whatever the bytes, opening a heads file and reading all that it offers must stay
 // inside them, and what opens must be as valid as the header promises.
-#include <math.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "core/kernels.h"
-#include "core/limits.h"
-#include "heads/head_set.h"
-#include "tree/calibration.h"
+#include "heads_walk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
-
-static unsigned touch(const void *data, size_t n)
-{
-    const uint8_t *bytes = data;
-    unsigned sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += bytes[i];
-    return sum;
-}
-
-// Weights always come out, and none that a probability could break on.
-static void resolve_calibration(const gg_head_set *s)
-{
-    static const char *const names[] = {"recycling", "heads", "newcomer"};
-    gg_calibration c;
-    gg_calibration_resolve(s->calibration, s->n_calibration, names, 3, &c);
-    const float *w = &c.w[0][0][0];
-    for (size_t i = 0; i < sizeof c.w / sizeof *w; i++)
-        require(w[i] > -1e7f && w[i] < 1e7f);
-}
-
-// Contexts ascend; ids are the base's; shares are logarithms.
-static void walk_successors(const gg_successors *s, size_t n_vocab)
-{
-    require(s->n <= GG_HEADS_MAX_CONTEXTS);
-    for (size_t i = 0; i < s->n; i++) {
-        const int32_t *c = s->contexts + 2 * i;
-        require(c[0] >= -1 && c[0] < (int64_t)n_vocab && c[1] >= 0 && c[1] < (int64_t)n_vocab);
-        require(i == 0 || c[0] > c[-2] || (c[0] == c[-2] && c[1] > c[-1]));
-    }
-    for (size_t i = 0; i < s->n * GG_SUCCESSORS; i++) {
-        const float share = gg_f16_to_f32(s->log_share[i]);
-        require(s->next[i] >= -1 && s->next[i] < (int64_t)n_vocab);
-        require(share <= 0.0f && share >= -HUGE_VALF);
-    }
-}
-
-static unsigned walk_set(const gg_head_set *s, size_t n_vocab)
-{
-    const gg_head_shape *shape = &s->shape;
-    gg_head_part parts[GG_MAX_HEAD_PARTS];
-    unsigned sum = touch(s->calibration, s->n_calibration * sizeof *s->calibration);
-    require(shape->n_heads - 1 < GG_MAX_DRAFT_HEADS && shape->n_blocks - 1 < GG_MAX_HEAD_BLOCKS);
-    require(shape->n_draft <= n_vocab && gg_head_shape_fault(shape) == NULL);
-    require(shape->n_ffn <= GG_HEADS_MAX_FFN && shape->window <= GG_HEADS_MAX_WINDOW);
-    require(s->n_parts == gg_head_parts(shape, n_vocab, parts));
-    for (size_t i = 0; i < s->n_parts; i++) {
-        const gg_head_part *p = &s->parts[i];
-        const size_t row = p->n_in ? gg_dtype_row_bytes(s->weight_type, p->n_in) : sizeof(float);
-        require(row > 0);
-        sum += touch(s->data[i], p->n_out * row);
-    }
-    for (size_t i = 0; i < shape->n_draft; i++)
-        require(s->draft_ids[i] < n_vocab && (i == 0 || s->draft_ids[i] > s->draft_ids[i - 1]));
-    resolve_calibration(s);
-    walk_successors(&s->successors, n_vocab);
-    return sum;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    gorgon_heads *heads;
-    gorgon_error err = {0};
-    gorgon_status status = gg_heads_open_memory(data, size, "input", &heads, &err);
-    require(status == err.status && (status == GORGON_OK) == (heads != NULL));
-    require(status == GORGON_OK || err.message[0] != '\0');
-    if (status != GORGON_OK)
-        return 0;
-    const gorgon_fingerprint base = gorgon_heads_fingerprint(heads);
-    volatile unsigned sink = (unsigned)strlen(gorgon_heads_base_name(heads));
-    for (size_t i = 0; i < gorgon_heads_count(heads); i++) {
-        gorgon_head_set_info info;
-        require(gorgon_heads_describe(heads, i, &info, NULL) == GORGON_OK);
-        sink += (unsigned)(strlen(info.training_json) + strlen(info.accuracy_json));
-        sink += walk_set(gg_heads_set(heads, i), base.n_vocab);
-    }
-    (void)sink;
-    gorgon_heads_free(heads);
+    walk_heads(data, size);
     return 0;
 }

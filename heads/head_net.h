@@ -15,19 +15,22 @@ typedef struct gg_head_net {
     size_t n_out;           // n_draft or n_vocab
 
     gg_matrix *first;        // block 0: [n_first] of [lanes * d, x and embeddings]
+    gg_matrix *residual;     // [n_first] likewise, NULL without residual
     size_t n_first;          // 1, or one per depth where widths differ
     gg_matrix *later;        // [cells * (n_blocks - 1)] of [d, d]
-    gg_matrix *own;          // [cells] of [n_out, d], NULL unless own_output
-    gg_matrix gathered;      // [n_draft, d] the base's output rows of draft_ids
-    const gg_matrix *output; // gathered or the base's, NULL with own_output
+    gg_matrix *own;          // [cells] of [n_out, d], NULL unless every head has its own output
+    gg_matrix single;        // [n_out, d] the own output of all heads, or base's rows of draft_ids
+    const gg_matrix *output; // single or the base's, NULL with `own`
     gg_matrix *down, *bias; // [cells] of [rank, d] and output . U, [n_out, rank]; NULL without rank
 
     gg_packed_layer layer; // of hydra++ and eagle
 
     float *ones;    // [d]
+    float *zeros;   // [d]
     float *input;   // [max_rows][n_in]
     float *product; // [max_rows][lanes][d]
     float *z;       // [max_rows][lanes][d]
+    float *mapped;  // [max_rows][lanes][d] residual . input, NULL without residual
     float *state;   // [max_rows][d] one cell: what goes on to the next depth, else NULL
     float *prefix;  // [max_rows][d] hydra++: outputs of the layer, else NULL
     float *logits;  // [max_rows][lanes][n_out]
@@ -38,6 +41,11 @@ typedef struct gg_head_net {
 // error there is nothing to clear.
 gorgon_status gg_head_net_create(gorgon_engine *engine, const gorgon_heads *heads, size_t set,
                                  size_t max_rows, gg_head_net *net, gorgon_error *err);
+// The same in two steps. The set is the heads' own, or one like it.
+gorgon_status gg_head_net_check(const gorgon_engine *engine, const gorgon_heads *heads, size_t set,
+                                const gg_head_set **out, gorgon_error *err);
+gorgon_status gg_head_net_create_of(gorgon_engine *engine, const gg_head_set *set, size_t max_rows,
+                                    gg_head_net *net, gorgon_error *err);
 void gg_head_net_clear(gg_head_net *net);
 
 // All heads but hydra's and recurrent ones, without what markov heads take from drafted tokens.

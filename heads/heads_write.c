@@ -69,7 +69,8 @@ static gorgon_status check_shape(const source *s, const gorgon_fingerprint *base
     if (status == GORGON_OK)
         status = check_range(s, "d_model", shape->d_model, base->d_model, base->d_model);
     if (status == GORGON_OK)
-        status = check_range(s, "n_draft", shape->n_draft, 0, base->n_vocab);
+        status = check_range(s, "n_draft", shape->n_draft, 0,
+                             base->n_vocab ? base->n_vocab : GG_MAX_VOCAB);
     if (status == GORGON_OK)
         status = check_range(s, "rank", shape->rank, 0, GG_HEADS_MAX_RANK);
     if (status == GORGON_OK)
@@ -86,14 +87,17 @@ static gorgon_status check_source(const source *s, const gorgon_fingerprint *bas
     gorgon_status status = check_shape(s, base);
     if (status != GORGON_OK)
         return status;
-    if (!gg_heads_weight_type(set->weight_type))
+    if (!gg_heads_weight_type(set->weight_type) || (set->weight_type == GG_BF16 && !set->stored))
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
                        "set %zu: weight type %d, expected F32, F16 or Q8_0", s->index,
                        (int)set->weight_type);
-    const size_t bad = gg_heads_bad_id(set->draft_ids, set->shape.n_draft, base->n_vocab);
+    size_t bad;
+    status = gg_heads_check_ids(set->draft_ids, set->shape.n_draft, base->n_vocab, &bad, s->err);
+    if (status != GORGON_OK)
+        return status;
     if (bad < set->shape.n_draft)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
-                       "set %zu: draft id %zu is %u, expected ascending ids below %u", s->index,
+                       "set %zu: draft id %zu is %u, expected different ids below %u", s->index,
                        bad, (unsigned)set->draft_ids[bad], (unsigned)base->n_vocab);
     return check_calibration(s->index, set->calibration, set->n_calibration, s->err);
 }
@@ -107,6 +111,28 @@ static gorgon_status put_layer(const source *s)
     if (status == GORGON_OK)
         status = put_size(s, "n_ffn", shape->n_ffn);
     return status == GORGON_OK ? put_size(s, "window", shape->window) : status;
+}
+
+static bool flag_of(const gg_head_shape *shape, size_t i)
+{
+    return *(const bool *)(const void *)((const char *)shape + gg_heads_flags[i].offset);
+}
+
+// The lowest version that can say all of it.
+static uint32_t version_of(const gorgon_fingerprint *base, const gg_head_set_source *sets,
+                           size_t n_sets)
+{
+    bool newer = base->n_layers == 0 || base->n_vocab == 0;
+    for (size_t i = 0; i < n_sets; i++) {
+        const gg_head_set_source *s = &sets[i];
+        const size_t n = s->shape.n_draft;
+        newer = newer || s->weight_type == GG_BF16 ||
+                gg_heads_bad_id(s->draft_ids, n, GG_MAX_VOCAB) < n ||
+                (s->shape.own_output && gg_head_traits_of(s->shape.kind)->follows);
+        for (size_t k = 0; k < GG_HEADS_FLAGS; k++)
+            newer = newer || flag_of(&s->shape, k);
+    }
+    return newer ? GG_HEADS_LAST_VERSION : GG_HEADS_VERSION;
 }
 
 static gorgon_status put_keys(const source *s)
@@ -131,6 +157,10 @@ static gorgon_status put_keys(const source *s)
         status = put_flag(s, "root_embedding", shape->root_embedding);
     if (status == GORGON_OK)
         status = put_flag(s, "own_output", shape->own_output);
+    for (size_t i = 0; status == GORGON_OK && i < GG_HEADS_FLAGS; i++) {
+        if (flag_of(shape, i))
+            status = put_flag(s, gg_heads_flags[i].field, true);
+    }
     if (status == GORGON_OK)
         status = put_text(s, "training", set->training_json);
     if (status == GORGON_OK)
@@ -141,13 +171,22 @@ static gorgon_status put_keys(const source *s)
     return gg_gguf_put_array_f32(s->w, key, set->calibration, set->n_calibration, s->err);
 }
 
+// Rows as the set's weight type stores them.
+static gorgon_status put_stored(const source *s, const char *name, const gg_head_part *p,
+                                const void *rows)
+{
+    const gg_dtype type = s->set->weight_type;
+    const uint64_t dims[] = {p->n_in, p->n_out};
+    return gg_gguf_put_tensor(s->w, name, type, dims, 2, rows,
+                              p->n_out * gg_dtype_row_bytes(type, p->n_in), s->err);
+}
+
 // x[n_out, n_in] in the set's weight type.
 static gorgon_status put_matrix(const source *s, const char *name, const gg_head_part *p,
                                 const float *x)
 {
     const gg_dtype type = s->set->weight_type;
     const size_t row_bytes = gg_dtype_row_bytes(type, p->n_in), bytes = p->n_out * row_bytes;
-    const uint64_t dims[] = {p->n_in, p->n_out};
     if (row_bytes == 0)
         return gg_fail(s->err, GORGON_ERROR_ARGUMENT,
                        "tensor '%s': %s cannot hold rows of %zu values, expected a multiple of %d",
@@ -164,7 +203,7 @@ static gorgon_status put_matrix(const source *s, const char *name, const gg_head
                          "tensor '%s' holds a value that is not finite or does not fit into %s",
                          name, gg_dtype_name(type));
     else
-        status = gg_gguf_put_tensor(s->w, name, type, dims, 2, rows, bytes, s->err);
+        status = put_stored(s, name, p, rows);
     gg_free(rows);
     return status;
 }
@@ -194,19 +233,25 @@ static gorgon_status put_tensors(const source *s, size_t n_vocab)
     const size_t n = gg_head_parts(&set->shape, n_vocab, parts);
     for (size_t i = 0; status == GORGON_OK && i < n; i++) {
         gg_heads_part_name(name, s->index, &parts[i]);
-        status = parts[i].n_in == 0 ? put_vector(s, name, parts[i].n_out, set->data[i])
-                                    : put_matrix(s, name, &parts[i], set->data[i]);
+        if (parts[i].n_in == 0)
+            status =
+                put_vector(s, name, parts[i].n_out, set->stored ? set->stored[i] : set->data[i]);
+        else if (set->stored)
+            status = put_stored(s, name, &parts[i], set->stored[i]);
+        else
+            status = put_matrix(s, name, &parts[i], set->data[i]);
     }
     return status;
 }
 
 static gorgon_status put_header(gg_gguf_writer *w, const char *base_name,
-                                const gorgon_fingerprint *base, size_t n_sets, gorgon_error *err)
+                                const gorgon_fingerprint *base, uint32_t version, size_t n_sets,
+                                gorgon_error *err)
 {
     gorgon_status status =
         gg_gguf_put_string(w, "general.architecture", GG_HEADS_ARCHITECTURE, err);
     if (status == GORGON_OK)
-        status = gg_gguf_put_u32(w, "gorgon.heads.version", GG_HEADS_VERSION, err);
+        status = gg_gguf_put_u32(w, "gorgon.heads.version", version, err);
     if (status == GORGON_OK)
         status = gg_gguf_put_u32(w, "gorgon.heads.sets", (uint32_t)n_sets, err);
     if (status == GORGON_OK)
@@ -224,8 +269,9 @@ static gorgon_status put_header(gg_gguf_writer *w, const char *base_name,
     return status;
 }
 
-gorgon_status gg_heads_write(const char *path, const gorgon_model *model,
-                             const gg_head_set_source *sets, size_t n_sets, gorgon_error *err)
+gorgon_status gg_heads_write_for(const char *path, const char *base_name,
+                                 const gorgon_fingerprint *base, const gg_head_set_source *sets,
+                                 size_t n_sets, gorgon_error *err)
 {
     if (n_sets == 0 || n_sets > GG_MAX_HEAD_SETS)
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "%.160s: %zu sets of heads, expected 1 to %d",
@@ -234,24 +280,30 @@ gorgon_status gg_heads_write(const char *path, const gorgon_model *model,
     gorgon_status status = gg_gguf_writer_create(&w, err);
     if (status != GORGON_OK)
         return status;
-    gorgon_model_info info;
-    gorgon_model_describe(model, &info);
-    const gorgon_fingerprint base = gorgon_model_fingerprint(model);
-    status = put_header(w, info.name, &base, n_sets, err);
+    status = put_header(w, base_name, base, version_of(base, sets, n_sets), n_sets, err);
     for (size_t i = 0; status == GORGON_OK && i < n_sets; i++) {
         source s = {.w = w, .index = i, .set = &sets[i], .err = err};
-        status = check_source(&s, &base);
+        status = check_source(&s, base);
         if (status == GORGON_OK)
             status = put_keys(&s);
         if (status == GORGON_OK)
-            status = put_tensors(&s, base.n_vocab);
+            status = put_tensors(&s, base->n_vocab);
         if (status == GORGON_OK && sets[i].successors)
-            status = gg_successors_put(w, i, base.n_vocab, sets[i].successors, err);
+            status = gg_successors_put(w, i, base->n_vocab, sets[i].successors, err);
     }
     if (status == GORGON_OK)
         status = gg_gguf_write(w, path, err);
     gg_gguf_writer_free(w);
     return status;
+}
+
+gorgon_status gg_heads_write(const char *path, const gorgon_model *model,
+                             const gg_head_set_source *sets, size_t n_sets, gorgon_error *err)
+{
+    gorgon_model_info info;
+    gorgon_model_describe(model, &info);
+    const gorgon_fingerprint base = gorgon_model_fingerprint(model);
+    return gg_heads_write_for(path, info.name, &base, sets, n_sets, err);
 }
 
 static gorgon_status copy_integer(gg_gguf_writer *w, const gg_gguf *file, const char *key,
@@ -349,6 +401,17 @@ static gorgon_status copy_file(gg_gguf_writer *w, const gg_gguf *file, const cha
     return status;
 }
 
+gorgon_status gg_heads_check_side_car(const gorgon_heads *heads, gorgon_error *err)
+{
+    const char *container = gorgon_heads_container(heads);
+    if (strcmp(container, "GGUF") == 0)
+        return GORGON_OK;
+    return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
+                   "%.160s: a %s holds no calibration; make a side-car of it first: gorgon convert "
+                   "IN OUT --to gguf",
+                   gorgon_heads_path(heads), container);
+}
+
 // Refuses what gorgon_heads_open would refuse, and a set that is not there.
 static gorgon_status check_file(const char *path, size_t set, gorgon_error *err)
 {
@@ -358,6 +421,8 @@ static gorgon_status check_file(const char *path, size_t set, gorgon_error *err)
     if (status != GORGON_OK)
         return status;
     status = gorgon_heads_describe(heads, set, &info, err);
+    if (status == GORGON_OK)
+        status = gg_heads_check_side_car(heads, err);
     gorgon_heads_free(heads);
     return status;
 }

@@ -6,7 +6,11 @@
 static const gg_head_traits traits[GG_HEAD_KINDS] = {
     [GG_HEADS_MEDUSA] = {.name = "medusa", .activated = true},
     [GG_HEADS_LINEAR] = {.name = "linear"},
-    [GG_HEADS_MARKOV] = {.name = "markov", .follows = true, .activated = true, .has_rank = true},
+    [GG_HEADS_MARKOV] = {.name = "markov",
+                         .follows = true,
+                         .base_output = true,
+                         .activated = true,
+                         .has_rank = true},
     [GG_HEADS_HYDRA] = {.name = "hydra", .follows = true, .sees_all = true, .activated = true},
     [GG_HEADS_HYDRA_PREFIX] = {.name = "hydra++",
                                .follows = true,
@@ -16,8 +20,13 @@ static const gg_head_traits traits[GG_HEAD_KINDS] = {
     [GG_HEADS_RECURRENT] = {.name = "recurrent",
                             .one_cell = true,
                             .follows = true,
+                            .base_output = true,
                             .activated = true},
-    [GG_HEADS_EAGLE] = {.name = "eagle", .one_cell = true, .follows = true, .layer = GG_LAYER_CELL},
+    [GG_HEADS_EAGLE] = {.name = "eagle",
+                        .one_cell = true,
+                        .follows = true,
+                        .base_output = true,
+                        .layer = GG_LAYER_CELL},
 };
 
 const gg_head_traits *gg_head_traits_of(gg_head_kind kind)
@@ -52,8 +61,14 @@ static const char *layer_fault(const gg_head_shape *s)
 const char *gg_head_shape_fault(const gg_head_shape *s)
 {
     const gg_head_traits *t = &traits[s->kind];
-    if (t->follows && (!s->root_embedding || s->own_output))
-        return "heads that see drafted tokens need root_embedding and have no own_output";
+    if (t->follows && !s->root_embedding)
+        return "heads that see drafted tokens need root_embedding";
+    if (t->base_output && s->own_output)
+        return "markov, recurrent and eagle heads have no own_output";
+    if (!s->own_output && (s->shared_output || s->output_bias))
+        return "shared_output and output_bias need own_output";
+    if (!s->root_embedding && s->raw_embedding)
+        return "raw_embedding needs root_embedding";
     if (!t->activated && s->n_blocks != 1)
         return "heads without activation have one block";
     if (t->has_rank != (s->rank > 0))
@@ -88,6 +103,19 @@ static size_t layer_parts(const gg_head_shape *s, gg_head_part *parts)
     return sizeof layer / sizeof *layer;
 }
 
+// Output matrix and bias of head k, if it has them.
+static size_t output_parts(const gg_head_shape *s, size_t n_vocab, size_t k, gg_head_part *parts)
+{
+    const size_t n_out = s->n_draft ? s->n_draft : n_vocab;
+    size_t n = 0;
+    if (!s->own_output || (s->shared_output && k > 0))
+        return 0;
+    parts[n++] = (gg_head_part){GG_PART_OUTPUT, k, 0, n_out, s->d_model};
+    if (s->output_bias)
+        parts[n++] = (gg_head_part){GG_PART_OUTPUT_BIAS, k, 0, n_out, 0};
+    return n;
+}
+
 size_t gg_head_parts(const gg_head_shape *s, size_t n_vocab, gg_head_part parts[GG_MAX_HEAD_PARTS])
 {
     const size_t d = s->d_model;
@@ -96,16 +124,20 @@ size_t gg_head_parts(const gg_head_shape *s, size_t n_vocab, gg_head_part parts[
         const size_t tokens = gg_head_tokens(s, k);
         for (size_t b = 0; b < s->n_blocks; b++) {
             parts[n++] = (gg_head_part){GG_PART_WEIGHT, k, b, d, d};
-            parts[n++] = (gg_head_part){GG_PART_BIAS, k, b, d, 0};
+            if (!s->bias_free)
+                parts[n++] = (gg_head_part){GG_PART_BIAS, k, b, d, 0};
         }
         if (tokens > 0)
             parts[n++] = (gg_head_part){GG_PART_ROOT, k, 0, d, tokens * d};
+        if (s->residual) {
+            parts[n++] = (gg_head_part){GG_PART_RESIDUAL, k, 0, d, (1 + tokens) * d};
+            parts[n++] = (gg_head_part){GG_PART_RESIDUAL_BIAS, k, 0, d, 0};
+        }
         if (s->rank > 0) {
             parts[n++] = (gg_head_part){GG_PART_DOWN, k, 0, s->rank, d};
             parts[n++] = (gg_head_part){GG_PART_UP, k, 0, d, s->rank};
         }
-        if (s->own_output)
-            parts[n++] = (gg_head_part){GG_PART_OUTPUT, k, 0, s->n_draft ? s->n_draft : n_vocab, d};
+        n += output_parts(s, n_vocab, k, parts + n);
     }
     return n;
 }

@@ -20,8 +20,8 @@ import zlib
 GORGON, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 MODEL = os.path.join(SOURCE, "models", "tiny", "tiny.gguf")
 HEADS = os.path.join(SOURCE, "models", "tiny", "heads.gguf")
-COMMANDS = ["info", "run", "batch", "eval", "tokenize", "bench", "index", "attach", "synth",
-            "train", "calibrate", "compare"]
+COMMANDS = ["info", "run", "batch", "eval", "tokenize", "bench", "index", "convert", "attach",
+            "synth", "train", "calibrate", "compare"]
 RESULT_KEYS = {"text", "ids", "prompt_tokens", "tokens", "passes", "tokens_per_pass", "prefill_s",
                "decode_s", "tokens_per_s", "draft_s", "verify_s", "rule", "tree", "threads",
                "cpu_level", "stop"}
@@ -571,6 +571,64 @@ class Index(Case):
 
 # Training is the same work at every level; the scalar kernels would take minutes for it.
 trains = unittest.skipIf(os.environ.get("GORGON_CPU") == "scalar", "no training on scalar kernels")
+
+
+class Convert(Case):
+    """Heads of other trainers, for the base in tests/data/heads."""
+
+    DATA = os.path.join(SOURCE, "tests", "data", "heads")
+    BASE = os.path.join(DATA, "llama.gguf")
+
+    def test_info_counts_and_compares(self):
+        info = self.json("info", os.path.join(self.DATA, "medusa_3x1"), "--json")
+        self.assertEqual((info["kind"], info["format"], info["container"], info["tensors"]),
+                         ("heads", "FasterDecoding Medusa", "safetensors", 9))
+        self.assertEqual((info["sets"][0]["heads"], info["sets"][0]["blocks"]), (3, 1))
+        self.assertEqual(info["config"]["medusa_num_heads"], 2)
+        self.assertIn('"medusa_num_heads": 2, the tensors say 3', info["warnings"][0])
+        text = self.call("info", os.path.join(self.DATA, "hydra_2x3")).stdout.decode()
+        for part in ("Hydra", "torch archive of 21 tensors", "own matrices and biases",
+                     "hydra_num_layers 3"):
+            self.assertIn(part, text)
+
+    def test_heads_of_others_draft_the_same_text(self):
+        plain = self.json("run", self.BASE, "-p", "abc", "-n", "24", "--propose", "none", "--json")
+        for name in ("medusa_3x1", "medusa_v2_4x1", "vllm_truncated", "hydra_2x3",
+                     "vllm_original_lm_head_nobias"):
+            done = self.call("run", self.BASE, "-p", "abc", "-n", "24", "--propose", "heads",
+                             "--tree", "6", "--heads", os.path.join(self.DATA, name), "--json")
+            self.assertEqual(json.loads(done.stdout)["ids"], plain["ids"])
+            self.assertEqual(b"warning" in done.stderr, name.startswith("medusa"))
+
+    def test_convert(self):
+        out = self.path("heads.gguf")
+        info = self.json("convert", os.path.join(self.DATA, "vllm_full"), out, "--to", "gguf",
+                         "--model", self.BASE, "--json")
+        self.assertEqual((info["container"], info["warnings"]), ("GGUF", []))
+        self.assertEqual(info["sets"][0]["heads"], 4)
+        back = self.json("convert", out, self.path("back"), "--to", "vllm", "--json")
+        self.assertEqual(back["sets"][0]["heads"], 4)
+        self.assertEqual(sorted(os.listdir(self.path("back"))),
+                         ["config.json", "model.safetensors"])
+
+    def test_what_convert_refuses(self):
+        out = self.path("out")
+        self.refused("convert", HEADS, out, about="--to")
+        self.refused("convert", HEADS, out, "--to", "onnx", about="fasterdecoding-v2")
+        self.refused("convert", HEADS, out, "--to", "vllm", about="cannot express")
+        self.refused("convert", MODEL, out, "--to", "vllm", about="gorgon-heads")
+        self.refused("convert", os.path.join(self.DATA, "vllm_full"), out, "--to", "gguf",
+                     "--model", MODEL, about="d_model")
+        self.assertFalse(os.path.exists(out))
+
+    def test_hostile_files(self):
+        for kind in ("torch", "safetensors"):
+            folder = os.path.join(SOURCE, "tests", "corpus", kind)
+            for name in os.listdir(folder):
+                if not name.endswith((".pt", ".safetensors")) or name.startswith("control"):
+                    continue
+                text = self.refused("info", os.path.join(folder, name), about=name)
+                self.assertNotIn("GGUF", text)
 
 
 class Attach(Case):

@@ -113,7 +113,8 @@ static size_t check_chunk(const gg_cache *cache, size_t chunk)
     gg_cache_sequence *all;
     size_t n;
     gorgon_error err = {0};
-    cr_assert_eq(gg_cache_read(cache, chunk, &all, &n, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(gg_cache_read(cache, chunk, GG_CACHE_HIDDEN, &all, &n, &err), GORGON_OK, "%s",
+                 err.message);
     for (size_t i = 0; i < n; i++)
         check_sequence(&all[i], true);
     gg_cache_chunk_free(all, n);
@@ -172,7 +173,7 @@ Test(cache, round_trip)
     cr_assert_eq(check_chunk(cache, 1), 6);
     gg_cache_sequence *all;
     size_t n;
-    cr_assert_eq(gg_cache_read(cache, 2, &all, &n, NULL), GORGON_ERROR_ARGUMENT);
+    cr_assert_eq(gg_cache_read(cache, 2, GG_CACHE_HIDDEN, &all, &n, NULL), GORGON_ERROR_ARGUMENT);
     cr_assert_eq(gg_cache_append(cache, 17, 18, NULL, 0, NULL), GORGON_ERROR_ARGUMENT);
     gg_cache_free(cache);
 }
@@ -255,7 +256,8 @@ Test(cache, every_truncation_is_refused)
         // An exact copy: the address sanitizer sees a read beyond the cut.
         uint8_t *cut = malloc(n ? n : 1);
         memcpy(cut, data, n);
-        cr_assert_neq(gg_cache_chunk_parse(cut, n, "cut", &all, &count, &err), GORGON_OK);
+        cr_assert_neq(gg_cache_chunk_parse(cut, n, "cut", GG_CACHE_HIDDEN, &all, &count, &err),
+                      GORGON_OK);
         cr_assert(strncmp(err.message, "cut: ", 5) == 0, "%s", err.message);
         free(cut);
     }
@@ -285,8 +287,8 @@ Test(cache, every_flipped_bit_is_refused)
     for (size_t i = 0; i < size; i++) {
         gorgon_error err = {0};
         data[i] ^= (uint8_t)(1u << (i % 8));
-        cr_assert_neq(gg_cache_chunk_parse(data, size, "bent", &all, &n, &err), GORGON_OK,
-                      "byte %zu", i);
+        cr_assert_neq(gg_cache_chunk_parse(data, size, "bent", GG_CACHE_HIDDEN, &all, &n, &err),
+                      GORGON_OK, "byte %zu", i);
         cr_assert(strncmp(err.message, "bent: ", 6) == 0, "%s", err.message);
         data[i] ^= (uint8_t)(1u << (i % 8));
     }
@@ -294,9 +296,15 @@ Test(cache, every_flipped_bit_is_refused)
     write_file("chunk-000000.ggc", data, size);
     gorgon_error err = {0};
     cr_assert_eq(gg_cache_open_existing(directory, identity().base, &cache, &err), GORGON_OK);
-    cr_assert_eq(gg_cache_read(cache, 0, &all, &n, &err), GORGON_ERROR_FORMAT);
+    cr_assert_eq(gg_cache_read(cache, 0, GG_CACHE_HIDDEN, &all, &n, &err), GORGON_ERROR_FORMAT);
     cr_assert(strstr(err.message, "chunk-000000.ggc: checksum of hidden states"), "%s",
               err.message);
+    cr_assert_eq(gg_cache_read(cache, 0, GG_CACHE_TEXT, &all, &n, &err), GORGON_OK, "%s",
+                 err.message);
+    for (size_t k = 0; k < n; k++)
+        check_sequence(&all[k], false);
+    cr_assert(n > 0);
+    gg_cache_chunk_free(all, n);
     gg_cache_free(cache);
     gg_free(data);
 }
@@ -316,7 +324,7 @@ Test(cache, limit_leaves_hidden_states_out)
     for (size_t chunk = 0; chunk < 2; chunk++) {
         gg_cache_sequence *all;
         size_t n;
-        cr_assert_eq(gg_cache_read(cache, chunk, &all, &n, NULL), GORGON_OK);
+        cr_assert_eq(gg_cache_read(cache, chunk, GG_CACHE_HIDDEN, &all, &n, NULL), GORGON_OK);
         for (size_t i = 0; i < n; i++) {
             kept += all[i].hidden ? all[i].n_records * D * 2 : 0;
             left_out += !all[i].hidden;
@@ -421,7 +429,7 @@ Test(cache, failing_allocations)
         gg_alloc_fail_at(at);
         gorgon_status status = gg_cache_open_existing(directory, identity().base, &cache, &err);
         if (status == GORGON_OK)
-            status = gg_cache_read(cache, 0, &all, &n, &err);
+            status = gg_cache_read(cache, 0, GG_CACHE_HIDDEN, &all, &n, &err);
         size_t made = gg_alloc_fail_at(0);
         gg_cache_chunk_free(all, n);
         gg_cache_free(cache);

@@ -536,7 +536,7 @@ Test(gguf, integers_of_every_kind)
 Test(gguf, other_values)
 {
     image m;
-    begin(&m, 0, 5);
+    begin(&m, 0, 6);
     double wide = -0.5;
     uint64_t bits;
     memcpy(&bits, &wide, sizeof bits);
@@ -555,14 +555,16 @@ Test(gguf, other_values)
     put(&m, GG_GGUF_U64, 4);
     put(&m, 1, 8);
     put(&m, UINT64_MAX, 8);
+    put_key(&m, "truths", GG_GGUF_ARRAY);
+    put(&m, GG_GGUF_BOOL, 4);
+    put(&m, 2, 8);
+    put(&m, 0x0001, 2);
     uint8_t *copy;
     gg_gguf *file;
     gorgon_error err;
     cr_assert_eq(open_image(&m, &copy, &file, &err), GORGON_OK, "%s", err.message);
-
     float f = 0;
-    cr_assert_eq(gg_gguf_get_f32(file, "wide", &f, &err), GORGON_OK);
-    cr_assert_eq(f, -0.5f);
+    cr_assert(gg_gguf_get_f32(file, "wide", &f, &err) == GORGON_OK && f == -0.5f);
     const char *text;
     size_t length;
     cr_assert_eq(gg_gguf_get_string(file, "text", &text, &length, &err), GORGON_OK);
@@ -570,17 +572,17 @@ Test(gguf, other_values)
     cr_assert_eq(memcmp(text, "a\0b", 4), 0);
     cr_assert_eq(gg_gguf_get_string(file, "empty", &text, &length, &err), GORGON_OK);
     cr_assert_str_eq(text, "");
-
     int64_t integers[2];
     float floats[2];
     cr_assert_eq(gg_gguf_array_i64(file, "signed", integers, 2, &err), GORGON_OK);
-    cr_assert_eq(integers[0], -32768);
-    cr_assert_eq(integers[1], 32767);
+    cr_assert(integers[0] == -32768 && integers[1] == 32767);
     cr_assert_eq(gg_gguf_array_f32(file, "signed", floats, 2, &err), GORGON_OK);
     cr_assert_eq(floats[0], -32768.0f);
     cr_assert_eq(gg_gguf_array_i64(file, "signed", integers, 1, &err), GORGON_ERROR_FORMAT);
     cr_assert(strstr(err.message, "expected 1 elements, got 2"), "%s", err.message);
     err = (gorgon_error){0};
+    cr_assert_eq(gg_gguf_array_i64(file, "truths", integers, 2, &err), GORGON_OK);
+    cr_assert(integers[0] == 1 && integers[1] == 0);
     cr_assert_eq(gg_gguf_array_i64(file, "large", integers, 1, &err), GORGON_ERROR_FORMAT);
     cr_assert(strstr(err.message, "integers below 2^63, got an array of u64"), "%s", err.message);
     err = (gorgon_error){0};

@@ -50,6 +50,11 @@ static void run_silu_mul(const gg_kernels *k, op_case in, float *y)
     k->silu_mul(in.a, in.b, in.n, y);
 }
 
+static void run_gelu_mul(const gg_kernels *k, op_case in, float *y)
+{
+    k->gelu_mul(in.a, in.b, in.n, y);
+}
+
 static void run_silu_residual(const gg_kernels *k, op_case in, float *y)
 {
     k->silu_residual(in.a, in.b, in.c, in.n, y);
@@ -119,6 +124,7 @@ static void run_adamw(const gg_kernels *k, op_case in, float *y)
     X(scale)                                                                                       \
     X(add)                                                                                         \
     X(silu_mul)                                                                                    \
+    X(gelu_mul)                                                                                    \
     X(silu_residual)                                                                               \
     X(silu_residual_in_place)                                                                      \
     X(to_f16)                                                                                      \
@@ -348,6 +354,11 @@ Test(kernels, reductions_are_accurate)
         const double a = (double)x[i], b = a + (double)weight[i];
         cr_assert_float_eq((double)y[i], a / (1 + exp(-a)) * (double)weight[i], 2e-6);
         cr_assert_float_eq((double)z[i], a + b / (1 + exp(-b)), 4e-6);
+    }
+    k->gelu_mul(x, weight, N, y);
+    for (size_t i = 0; i < N; i++) {
+        const double a = (double)x[i], inner = sqrt(2 / M_PI) * (a + 0.044715 * a * a * a);
+        cr_assert_float_eq((double)y[i], 0.5 * a * (1 + tanh(inner)) * (double)weight[i], 2e-6);
     }
     // One value and a long tail of equal ones: ln n on top of the maximum.
     for (size_t i = 0; i < N; i++)

@@ -9,7 +9,7 @@ enum {
 // Keys and values by position, and one way of delivering them.
 typedef struct fixture {
     guards g;
-    size_t rows, group, head_dim, n;
+    size_t rows, group, head_dim, n, window;
     float *q;        // [rows][group][head_dim]
     uint16_t *k, *v; // [n][head_dim]
 } fixture;
@@ -51,8 +51,31 @@ typedef struct delivery {
     guards g;
     gg_attend a;
     const uint16_t *page_k[8], *page_v[8];
+    uint16_t *k[8], *v[8]; // the same
     uint32_t chain[MAX_POSITIONS];
 } delivery;
+
+// Takes away what no row sees because of the window: whole pages, keys and values, slot numbers.
+static void hide(delivery *to, const fixture *f)
+{
+    const size_t hd = f->head_dim, n_committed = to->a.n_committed;
+    size_t first = f->n;
+    for (size_t r = 0; r < f->rows; r++) {
+        const size_t begin = gg_attend_first(&to->a, r);
+        first = begin < first ? begin : first;
+    }
+    for (size_t p = 0; p < first && p < n_committed; p++) {
+        const size_t i = p % GG_PAGE;
+        uint16_t *k = to->k[p / GG_PAGE] + i / 16 * 16 * hd + i % 16;
+        poison(to->v[p / GG_PAGE] + i * hd, hd);
+        for (size_t d = 0; d < hd; d++)
+            k[d * GG_K_LANES] = 0x7e01;
+    }
+    for (size_t b = 0; (b + 1) * GG_PAGE <= first; b++)
+        to->page_k[b] = to->page_v[b] = NULL;
+    for (size_t i = 0; n_committed + i < first; i++)
+        to->chain[i] = UINT32_MAX;
+}
 
 // Positions below n_committed in pages, the others in slots chosen by `spread`: 1 puts them side
 // by side, 2 leaves gaps, 3 also jumps about as the path of a tree may. Of several rows each sees
@@ -70,8 +93,8 @@ static void deliver(delivery *to, const fixture *f, size_t n_committed, size_t s
             put_k(f, b * GG_PAGE + i, k + i / 16 * 16 * hd, i % 16);
             memcpy(v + i * hd, f->v + (b * GG_PAGE + i) * hd, hd * 2);
         }
-        to->page_k[b] = k;
-        to->page_v[b] = v;
+        to->page_k[b] = to->k[b] = k;
+        to->page_v[b] = to->v[b] = v;
     }
     const size_t n_slots = n_chain * spread, stride = hd + 10, tiles = (n_slots + 15) / 16;
     uint16_t *slot_k = guard_alloc(&to->g, tiles * 16 * hd * 2, true);
@@ -90,6 +113,7 @@ static void deliver(delivery *to, const fixture *f, size_t n_committed, size_t s
                         .q = f->q,
                         .group = f->group,
                         .head_dim = hd,
+                        .window = f->window,
                         .page_k = to->page_k,
                         .page_v = to->page_v,
                         .n_committed = n_committed,
@@ -98,10 +122,11 @@ static void deliver(delivery *to, const fixture *f, size_t n_committed, size_t s
                         .slot_v_stride = stride,
                         .out = guard_alloc(&to->g, f->rows * stride_q * sizeof(float), true),
                         .scratch = guard_alloc(&to->g, (scratch + 15) / 16 * 64, true)};
-    for (size_t r = 0; r < f->rows; r++) {
+    for (size_t r = 0; r < f->rows; r++)
         to->a.n_chain[r] = n_chain > r ? n_chain - r : n_chain > 0;
+    hide(to, f);
+    for (size_t r = 0; r < f->rows; r++)
         to->a.chain[r] = guard_copy(&to->g, to->chain, to->a.n_chain[r] * 4, true);
-    }
 }
 
 // The scalar result when all but the last position are in pages.
@@ -127,20 +152,21 @@ static void check_delivery(const fixture *f, size_t n_committed, size_t spread, 
         k->attend(&d.a);
         const size_t i = first_difference(want, d.a.out, size);
         cr_assert_eq(i, size,
-                     "%s: rows %zu, group %zu, head %zu, %zu in pages of %zu, spread %zu: %zu is "
-                     "%a, expected %a",
-                     k->name, f->rows, f->group, f->head_dim, n_committed, f->n, spread, i,
-                     (double)d.a.out[i], (double)want[i]);
+                     "%s: rows %zu, group %zu, head %zu, %zu in pages of %zu, window %zu, spread "
+                     "%zu: %zu is %a, expected %a",
+                     k->name, f->rows, f->group, f->head_dim, n_committed, f->n, f->window, spread,
+                     i, (double)d.a.out[i], (double)want[i]);
     }
     guard_free(&d.g);
 }
 
-static void check_deliveries(size_t group, size_t head_dim, size_t n)
+static void check_window(size_t group, size_t head_dim, size_t n, size_t window)
 {
     static float want[16 * 256];
     static const size_t splits[] = {0, 1, 15, 16, 37, 63, 64, 65, 100, 128, 191, 256};
     fixture f;
     fixture_init(&f, group, head_dim, n, group * 1000 + head_dim + n);
+    f.window = window;
     reference(&f, want);
     for (size_t i = 0; i < sizeof splits / sizeof splits[0] && splits[i] < n; i++) {
         for (size_t spread = 1; spread <= 3; spread++)
@@ -148,6 +174,11 @@ static void check_deliveries(size_t group, size_t head_dim, size_t n)
     }
     check_delivery(&f, n - 1, 1, want);
     guard_free(&f.g);
+}
+
+static void check_deliveries(size_t group, size_t head_dim, size_t n)
+{
+    check_window(group, head_dim, n, 0);
 }
 
 Test(kernels_attend, delivery_does_not_change_a_bit)
@@ -168,6 +199,18 @@ Test(kernels_attend, every_head_size_and_group)
         check_deliveries(group, 32, 81);
 }
 
+Test(kernels_attend, windows_hide_what_lies_before_them)
+{
+    static const size_t windows[] = {1, 2, 15, 16, 17, 40, 63, 64, 65, 100, 128, 192};
+    static const size_t lengths[] = {1, 17, 64, 65, 81, 129, 193, 260};
+    for (size_t w = 0; w < sizeof windows / sizeof windows[0]; w++) {
+        for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
+            check_window(3, 40, lengths[i], windows[w]);
+    }
+    check_window(1, 256, 200, 70);
+    check_window(16, 16, 200, 70);
+}
+
 // What each row gives alone, at the scalar level.
 static void reference_rows(const fixture *f, size_t n_committed, float *out)
 {
@@ -186,7 +229,7 @@ static void reference_rows(const fixture *f, size_t n_committed, float *out)
     }
 }
 
-Test(kernels_attend, rows_together_give_what_each_gives_alone)
+static void check_rows_together(const size_t *windows, size_t n_windows)
 {
     static float want[GG_ATTEND_QUERIES * 256];
     static const struct {
@@ -195,11 +238,14 @@ Test(kernels_attend, rows_together_give_what_each_gives_alone)
                   {5, 2, 6},  {4, 16, 48}, {3, 5, 128}, {8, 8, 16}};
     static const size_t lengths[][2] = {{9, 1},     {9, 0},     {64, 56},   {70, 62},   {72, 64},
                                         {130, 100}, {150, 128}, {200, 140}, {260, 259}, {260, 190}};
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+    enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
+    for (size_t i = 0; i < N_SHAPES * n_windows; i++) {
         for (size_t j = 0; j < sizeof lengths / sizeof lengths[0]; j++) {
             fixture f;
-            fixture_init_rows(&f, shapes[i].rows, shapes[i].group, shapes[i].head_dim,
-                              lengths[j][0], 100 * i + j);
+            const size_t s = i % N_SHAPES;
+            fixture_init_rows(&f, shapes[s].rows, shapes[s].group, shapes[s].head_dim,
+                              lengths[j][0], 100 * s + j);
+            f.window = windows[i / N_SHAPES];
             reference_rows(&f, lengths[j][1], want);
             for (size_t spread = 1; spread <= 3; spread++)
                 check_delivery(&f, lengths[j][1], spread, want);
@@ -208,11 +254,25 @@ Test(kernels_attend, rows_together_give_what_each_gives_alone)
     }
 }
 
+Test(kernels_attend, rows_together_give_what_each_gives_alone)
+{
+    const size_t none = 0;
+    check_rows_together(&none, 1);
+}
+
+// The rows' windows begin in different blocks, in pages and in slots.
+Test(kernels_attend, rows_together_have_windows_of_their_own)
+{
+    static const size_t windows[] = {1, 3, 7, 16, 60, 64, 67, 70, 128};
+    check_rows_together(windows, sizeof windows / sizeof windows[0]);
+}
+
 // Softmax in double.
 static void exact_attention(const fixture *f, size_t h, double *out)
 {
     double score[MAX_POSITIONS], max = -INFINITY, sum = 0;
-    for (size_t p = 0; p < f->n; p++) {
+    const size_t first = f->window > 0 && f->n > f->window ? f->n - f->window : 0;
+    for (size_t p = first; p < f->n; p++) {
         score[p] = 0;
         for (size_t d = 0; d < f->head_dim; d++)
             score[p] += (double)f->q[h * f->head_dim + d] *
@@ -220,7 +280,7 @@ static void exact_attention(const fixture *f, size_t h, double *out)
         max = score[p] > max ? score[p] : max;
     }
     memset(out, 0, f->head_dim * sizeof *out);
-    for (size_t p = 0; p < f->n; p++) {
+    for (size_t p = first; p < f->n; p++) {
         const double weight = exp(score[p] - max);
         sum += weight;
         for (size_t d = 0; d < f->head_dim; d++)
@@ -235,9 +295,11 @@ Test(kernels_attend, the_specification_is_softmax_attention)
     static float got[4 * 64];
     static double want[64];
     static const size_t lengths[] = {1, 5, 64, 65, 300};
-    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+    static const size_t windows[] = {0, 30, 64, 100};
+    for (size_t i = 0; i < 4 * sizeof lengths / sizeof lengths[0]; i++) {
         fixture f;
-        fixture_init(&f, 4, 64, lengths[i], i);
+        fixture_init(&f, 4, 64, lengths[i / 4], i);
+        f.window = windows[i % 4];
         reference(&f, got);
         for (size_t h = 0; h < 4; h++) {
             exact_attention(&f, h, want);

@@ -158,6 +158,7 @@ Test(sequential, files_that_contradict_themselves_are_refused)
     gorgon_heads *heads;
     gorgon_error err = {0};
     const char *const keys[] = {"root_embedding", "own_output"};
+    const char *const parts[] = {"heads that see drafted tokens need", "have no own_output"};
     for (char i = 0; i < 2; i++) {
         cr_assert_eq(gg_heads_write(t.s.path, t.model, &t.f.source, 1, &err), GORGON_OK);
         cr_assert_eq(gorgon_heads_open(t.s.path, &heads, &err), GORGON_OK);
@@ -165,8 +166,7 @@ Test(sequential, files_that_contradict_themselves_are_refused)
         set_flag(&t, keys[(size_t)i], i);
         err = (gorgon_error){0};
         cr_assert_eq(gorgon_heads_open(t.s.path, &heads, &err), GORGON_ERROR_FORMAT);
-        cr_assert_not_null(strstr(err.message, "heads that see drafted tokens need"), "%s",
-                           err.message);
+        cr_assert_not_null(strstr(err.message, parts[(size_t)i]), "%s", err.message);
     }
     tear_down(&t);
 }

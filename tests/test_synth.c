@@ -58,7 +58,8 @@ static gg_cache_sequence *written(setting *t, size_t *n)
     cr_assert_eq(
         gg_cache_open_existing(t->directory, gorgon_model_fingerprint(t->model), &cache, &err),
         GORGON_OK, "%s", err.message);
-    cr_assert_eq(gg_cache_read(cache, 0, &all, n, &err), GORGON_OK, "%s", err.message);
+    cr_assert_eq(gg_cache_read(cache, 0, GG_CACHE_HIDDEN, &all, n, &err), GORGON_OK, "%s",
+                 err.message);
     gg_cache_free(cache);
     return all;
 }

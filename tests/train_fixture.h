@@ -117,7 +117,7 @@ static void free_sequence(gg_cache_sequence *s)
     gg_free(s->target_logprob);
 }
 
-static void make_cache(bool hidden, bool finish)
+static inline void make_cache(bool hidden, bool finish)
 {
     gg_cache_identity id = {gorgon_model_fingerprint(model), 3, 4};
     gg_cache *cache;

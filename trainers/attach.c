@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/engine.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/model.h"
@@ -13,12 +14,15 @@
 #include "trainers/cache.h"
 
 enum { PATH_BYTES = 4096 };
+#define ALL_HELD_OUT 0.9 // of the text, where nothing is trained on it
 
 void gorgon_attach_options_init(gorgon_attach_options *options)
 {
     memset(options, 0, sizeof *options);
     gorgon_synth_options_init(&options->synth);
     gorgon_train_options_init(&options->train);
+    options->train.architecture = "hydra++";
+    options->train.weight_type = "Q8_0";
     gorgon_calibrate_options_init(&options->calibrate);
 }
 
@@ -54,13 +58,49 @@ static gorgon_train_options training_of(const gorgon_attach_options *options, co
     return train;
 }
 
-// Options that training would refuse are found before the model has written its text.
-static gorgon_status check_training(const gorgon_model *model, const gorgon_attach_options *options,
-                                    const paths *p, gorgon_error *err)
+// What would be refused later is found before the model has written its text.
+static gorgon_status check_heads(const gorgon_model *model, const gorgon_attach_options *options,
+                                 const paths *p, gorgon_error *err)
 {
+    if (options->heads) {
+        gorgon_heads *heads = NULL;
+        gorgon_status status = gorgon_heads_open(options->heads, &heads, err);
+        if (status == GORGON_OK)
+            status = gorgon_heads_check(heads, model, NULL, err);
+        gorgon_heads_free(heads);
+        return status;
+    }
     const gorgon_train_options train = training_of(options, p);
     gg_train_plan plan;
     return gg_train_plan_make(&train, model, &plan, err);
+}
+
+// Heads from elsewhere as a side-car in the cache.
+static gorgon_status take_over(const gorgon_model *model, const char *path, const paths *p,
+                               gorgon_error *err)
+{
+    const gorgon_convert_options convert = {.to = "gguf", .model = model};
+    gorgon_heads *heads = NULL;
+    gorgon_status status = gorgon_heads_open(path, &heads, err);
+    if (status == GORGON_OK)
+        status = gorgon_heads_convert(heads, &convert, p->heads, err);
+    gorgon_heads_free(heads);
+    return status;
+}
+
+static gorgon_status make_heads(gorgon_engine *engine, const gorgon_attach_options *options,
+                                const gorgon_train_options *train, const paths *p,
+                                gorgon_error *err)
+{
+    gorgon_self_check check;
+    if (!options->heads)
+        return gorgon_train(engine, train, err);
+    gorgon_status status = take_over(gg_engine_model(engine), options->heads, p, err);
+    if (status == GORGON_OK)
+        status = gorgon_heads_self_check(engine, p->heads, 0, p->cache, &check, err);
+    if (status == GORGON_OK && options->check)
+        *options->check = check;
+    return status;
 }
 
 static gorgon_status run_trainers(const gorgon_model *model, const gorgon_attach_options *options,
@@ -70,7 +110,7 @@ static gorgon_status run_trainers(const gorgon_model *model, const gorgon_attach
     gorgon_calibrate_options calibrate = options->calibrate;
     calibrate.cache = p->cache;
     calibrate.heads = p->heads;
-    calibrate.held_out = train.held_out;
+    calibrate.held_out = options->heads ? ALL_HELD_OUT : train.held_out;
     gorgon_engine *engine = NULL;
     gorgon_engine_options engine_options;
     gorgon_engine_options_init(&engine_options);
@@ -78,7 +118,7 @@ static gorgon_status run_trainers(const gorgon_model *model, const gorgon_attach
     engine_options.cpu_level = options->cpu_level;
     gorgon_status status = gorgon_engine_create(model, &engine_options, &engine, err);
     if (status == GORGON_OK)
-        status = gorgon_train(engine, &train, err);
+        status = make_heads(engine, options, &train, p, err);
     if (status == GORGON_OK)
         status = gorgon_calibrate(engine, &calibrate, err);
     gorgon_engine_free(engine);
@@ -126,7 +166,7 @@ gorgon_status gorgon_attach(const gorgon_model *model, const gorgon_attach_optio
     if (status == GORGON_OK)
         status = check_writable(options->out, err);
     if (status == GORGON_OK)
-        status = check_training(model, options, p, err);
+        status = check_heads(model, options, p, err);
     if (status == GORGON_OK)
         status = run_stages(model, options, p, err);
     if (status == GORGON_OK)

@@ -462,8 +462,8 @@ gorgon_status gg_cache_extend(gg_cache *cache, gorgon_error *err)
     return cache->complete ? set_complete(cache, false, err) : GORGON_OK;
 }
 
-gorgon_status gg_cache_read(const gg_cache *cache, size_t chunk, gg_cache_sequence **sequences,
-                            size_t *n, gorgon_error *err)
+gorgon_status gg_cache_read(const gg_cache *cache, size_t chunk, gg_cache_extent extent,
+                            gg_cache_sequence **sequences, size_t *n, gorgon_error *err)
 {
     *sequences = NULL;
     *n = 0;
@@ -485,7 +485,7 @@ gorgon_status gg_cache_read(const gg_cache *cache, size_t chunk, gg_cache_sequen
             status =
                 gg_fail(err, GORGON_ERROR_MISMATCH, "%s: changed since the cache was opened", path);
         if (status == GORGON_OK)
-            status = gg_cache_chunk_parse(map.data, map.size, path, sequences, n, err);
+            status = gg_cache_chunk_parse(map.data, map.size, path, extent, sequences, n, err);
         gg_unmap(&map);
     }
     gg_free(path);

@@ -417,6 +417,7 @@ static gorgon_status decode_part(part *p, const char *name, const char *label, g
 
 // One sequence from the parts; at[] and left[] (elements not yet handed out) advance.
 typedef struct cut {
+    gg_cache_extent extent;
     const uint8_t *at[PARTS];
     uint64_t tokens, records, hidden;
 } cut;
@@ -475,7 +476,7 @@ static gorgon_status cut_sequence(const gg_chunk_info *info, cut *c, uint64_t *l
                        "%llu more",
                        label, (unsigned long long)s->index, s->n_tokens, s->n_records,
                        (unsigned long long)c->tokens, (unsigned long long)c->records);
-    if (!read_sequence(info, c, s, flags & HAS_HIDDEN))
+    if (!read_sequence(info, c, s, hidden > 0 && c->extent == GG_CACHE_HIDDEN))
         return gg_fail(err, GORGON_ERROR_MEMORY, "%s: no memory for sequence %llu", label,
                        (unsigned long long)s->index);
     const char *reason;
@@ -490,11 +491,14 @@ static gorgon_status cut_sequence(const gg_chunk_info *info, cut *c, uint64_t *l
     return GORGON_OK;
 }
 
-static gorgon_status cut_all(const chunk *c, const char *label, gg_cache_sequence *sequences,
-                             gorgon_error *err)
+static gorgon_status cut_all(const chunk *c, gg_cache_extent extent, const char *label,
+                             gg_cache_sequence *sequences, gorgon_error *err)
 {
     const gg_chunk_info *info = &c->info;
-    cut rest = {.tokens = info->n_tokens, .records = info->n_records, .hidden = info->n_hidden};
+    cut rest = {.extent = extent,
+                .tokens = info->n_tokens,
+                .records = info->n_records,
+                .hidden = info->n_hidden};
     for (size_t i = 0; i < PARTS; i++)
         rest.at[i] = c->parts[i].data;
     uint64_t least = info->first_index;
@@ -509,18 +513,21 @@ static gorgon_status cut_all(const chunk *c, const char *label, gg_cache_sequenc
 }
 
 gorgon_status gg_cache_chunk_parse(const void *data, size_t size, const char *label,
-                                   gg_cache_sequence **sequences, size_t *n, gorgon_error *err)
+                                   gg_cache_extent extent, gg_cache_sequence **sequences, size_t *n,
+                                   gorgon_error *err)
 {
     chunk c = {0};
     *sequences = NULL;
     *n = 0;
     gorgon_status status = parse_header(data, size, label, &c, err);
-    for (size_t i = 0; i < PARTS && status == GORGON_OK; i++)
-        status = decode_part(&c.parts[i], PART_NAME[i], label, err);
+    for (size_t i = 0; i < PARTS && status == GORGON_OK; i++) {
+        if (i != PART_HIDDEN || extent == GG_CACHE_HIDDEN)
+            status = decode_part(&c.parts[i], PART_NAME[i], label, err);
+    }
     gg_cache_sequence *all = NULL;
     if (status == GORGON_OK) {
         all = gg_alloc(c.info.n_sequences, sizeof *all);
-        status = all ? cut_all(&c, label, all, err)
+        status = all ? cut_all(&c, extent, label, all, err)
                      : gg_fail(err, GORGON_ERROR_MEMORY, "%s: no memory for %u sequences", label,
                                c.info.n_sequences);
     }

@@ -250,7 +250,7 @@ static gorgon_status collect(calibrator *c)
     for (size_t k = 0; k < n_chunks && status == GORGON_OK; k++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
-        status = gg_cache_read(c->cache, k, &sequences, &n, c->err);
+        status = gg_cache_read(c->cache, k, GG_CACHE_HIDDEN, &sequences, &n, c->err);
         for (size_t i = 0; i < n && status == GORGON_OK; i++) {
             if (gg_cache_held_out(sequences[i].index, c->options->held_out))
                 status = use_sequence(c, &sequences[i]);
@@ -283,7 +283,7 @@ static gorgon_status count_records(calibrator *c, uint64_t *records)
     for (size_t k = 0; k < gg_cache_chunks(c->cache); k++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
-        gorgon_status status = gg_cache_read(c->cache, k, &sequences, &n, c->err);
+        gorgon_status status = gg_cache_read(c->cache, k, GG_CACHE_TEXT, &sequences, &n, c->err);
         if (status != GORGON_OK)
             return status;
         for (size_t i = 0; i < n; i++) {
@@ -334,6 +334,8 @@ static gorgon_status prepare(calibrator *c)
         gg_cache_open_existing(o->cache, gorgon_model_fingerprint(model), &c->cache, c->err);
     if (status == GORGON_OK)
         status = gorgon_heads_open(o->heads, &c->heads, c->err);
+    if (status == GORGON_OK)
+        status = gg_heads_check_side_car(c->heads, c->err);
     if (status == GORGON_OK)
         status = gorgon_heads_check(c->heads, model, NULL, c->err);
     gg_calibration_resolve(NULL, 0, calibrated_names, N_CALIBRATED, &c->calibration);

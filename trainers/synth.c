@@ -145,7 +145,7 @@ static gorgon_status recall_seen(synth *s)
     for (size_t c = 0; c < gg_cache_chunks(s->cache) && status == GORGON_OK; c++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
-        status = gg_cache_read(s->cache, c, &sequences, &n, s->err);
+        status = gg_cache_read(s->cache, c, GG_CACHE_TEXT, &sequences, &n, s->err);
         for (size_t i = 0; i < n && status == GORGON_OK; i++)
             status = gg_hash_set_add(s->seen, dedupe_key(&sequences[i]), NULL, s->err);
         gg_cache_chunk_free(sequences, n);

@@ -140,21 +140,34 @@ static void capture_row(void *context, const gorgon_committed_row *row)
     gg_engine_kernels(engine)->to_f16(row->hidden, job->d_model, f->hidden + i * job->d_model);
 }
 
+// Ids up to the end token that the text begins with, white space before it included; 0 if it begins
+// with none.
+static size_t end_length(const gorgon_tokenizer *tokenizer, const gorgon_token *ids, size_t n)
+{
+    const size_t most = 3;
+    for (size_t i = 0; i < n && i < most; i++) {
+        if (gorgon_tokenizer_is_end(tokenizer, ids[i]))
+            return i + 1;
+    }
+    return 0;
+}
+
 // Appends text[0, length) to the current ids; *fits is false when there is no room for an answer.
 // rendered: the text comes from a chat template, whose control tokens count.
 static gorgon_status append_text(gg_synth_job *job, const char *text, size_t length, bool rendered,
-                                 size_t skip, bool *fits, gorgon_error *err)
+                                 bool after_end, bool *fits, gorgon_error *err)
 {
     const gorgon_tokenizer *tokenizer =
         gorgon_model_tokenizer(gg_engine_model(job->settings.engine));
     gorgon_token *ids = NULL;
     size_t n = 0;
+    builder *b = &job->current;
     gorgon_status status =
-        gorgon_tokenizer_encode(tokenizer, text, length, rendered, &ids, &n, err);
+        b->n == 0 ? gorgon_tokenizer_prompt(tokenizer, text, length, rendered, &ids, &n, err)
+                  : gorgon_tokenizer_encode(tokenizer, text, length, rendered, &ids, &n, err);
     if (status != GORGON_OK)
         return status;
-    builder *b = &job->current;
-    skip = skip < n ? skip : n;
+    const size_t skip = after_end ? end_length(tokenizer, ids, n) : 0;
     *fits = b->n + (n - skip) + MIN_ROOM <= job->settings.max_sequence;
     if (*fits) {
         memcpy(b->ids + b->n, ids + skip, (n - skip) * sizeof *ids);
@@ -181,7 +194,7 @@ static gorgon_status open_conversation(gg_synth_job *job, bool *fits, gorgon_err
     if (status == GORGON_OK)
         status = render(job, &message, 1, &text, err);
     if (status == GORGON_OK)
-        status = append_text(job, text, strlen(text), true, 0, fits, err);
+        status = append_text(job, text, strlen(text), true, false, fits, err);
     gorgon_free(text);
     return status;
 }
@@ -196,7 +209,7 @@ static gorgon_status open_own_turn(gg_synth_job *job, bool *fits, gorgon_error *
         status = render(job, &message, 1, &text, err);
     if (status == GORGON_OK) {
         const char *mark = strstr(text, MARK);
-        status = append_text(job, text, mark ? (size_t)(mark - text) : 0, true, 0, fits, err);
+        status = append_text(job, text, mark ? (size_t)(mark - text) : 0, true, false, fits, err);
     }
     gorgon_free(text);
     return status;
@@ -212,7 +225,7 @@ static gorgon_status continue_conversation(gg_synth_job *job, bool *fits, gorgon
     if (status == GORGON_OK) {
         const char *rest = strstr(text, MARK);
         rest = rest ? rest + strlen(MARK) : text + strlen(text);
-        status = append_text(job, rest, strlen(rest), true, 1, fits, err);
+        status = append_text(job, rest, strlen(rest), true, true, fits, err);
     }
     gorgon_free(text);
     return status;
@@ -242,7 +255,7 @@ static gorgon_status open_passage(gg_synth_job *job, const char *passage, bool *
 {
     gorgon_status status = start_builder(job, err);
     if (status == GORGON_OK)
-        status = append_text(job, passage, strlen(passage), false, 0, fits, err);
+        status = append_text(job, passage, strlen(passage), false, false, fits, err);
     *fits = *fits && job->current.n > 0;
     return status;
 }

@@ -46,7 +46,7 @@ gorgon_status gg_synth_write_text(const gorgon_model *model, const gg_cache *cac
     for (size_t c = 0; c < gg_cache_chunks(cache) && status == GORGON_OK; c++) {
         gg_cache_sequence *sequences = NULL;
         size_t n = 0;
-        status = gg_cache_read(cache, c, &sequences, &n, err);
+        status = gg_cache_read(cache, c, GG_CACHE_TEXT, &sequences, &n, err);
         for (size_t i = 0; i < n && status == GORGON_OK; i++)
             status = write_line(out, tokenizer, &sequences[i], err);
         gg_cache_chunk_free(sequences, n);

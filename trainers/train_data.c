@@ -144,7 +144,8 @@ static gorgon_status scan_chunk(gg_train_data *data, size_t chunk, gorgon_error 
 {
     gg_cache_sequence *sequences;
     size_t n;
-    gorgon_status status = gg_cache_read(data->source.cache, chunk, &sequences, &n, err);
+    gorgon_status status =
+        gg_cache_read(data->source.cache, chunk, GG_CACHE_HIDDEN, &sequences, &n, err);
     for (size_t i = 0; i < n && status == GORGON_OK; i++) {
         const gg_cache_sequence *s = &sequences[i];
         count_sequence(data, chunk, s);
@@ -299,7 +300,8 @@ static gorgon_status load_chunk(gg_train_data *data, size_t chunk, gorgon_error 
 {
     gg_cache_sequence *sequences;
     size_t n;
-    gorgon_status status = gg_cache_read(data->source.cache, chunk, &sequences, &n, err);
+    gorgon_status status =
+        gg_cache_read(data->source.cache, chunk, GG_CACHE_HIDDEN, &sequences, &n, err);
     for (size_t i = 0; i < n && status == GORGON_OK; i++) {
         if (!gg_cache_held_out(sequences[i].index, data->source.held_out))
             status = store_add(&data->store, &data->source, &sequences[i], err);

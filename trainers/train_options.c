@@ -115,7 +115,12 @@ static gorgon_status find_type(const gorgon_train_options *o, const gg_head_shap
 // Matrices of one's own for every token of the model would be larger than the model.
 static gorgon_status check_own_output(const gg_head_shape *shape, size_t n_vocab, gorgon_error *err)
 {
-    if (!shape->own_output || (shape->n_draft > 0 && shape->n_draft < n_vocab))
+    if (!shape->own_output)
+        return GORGON_OK;
+    if (gg_head_traits_of(shape->kind)->follows)
+        return gg_fail(err, GORGON_ERROR_ARGUMENT,
+                       "training: heads that see drafted tokens have no own_output");
+    if (shape->n_draft > 0 && shape->n_draft < n_vocab)
         return GORGON_OK;
     return gg_fail(err, GORGON_ERROR_ARGUMENT,
                    "training: own_output needs a draft_vocab below the %zu tokens of the model",

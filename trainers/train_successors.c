@@ -49,7 +49,7 @@ static gorgon_status visit(collector *c, visit_record visitor)
     for (size_t i = 0; i < gg_cache_chunks(c->cache) && status == GORGON_OK; i++) {
         gg_cache_sequence *sequences;
         size_t n;
-        status = gg_cache_read(c->cache, i, &sequences, &n, c->err);
+        status = gg_cache_read(c->cache, i, GG_CACHE_TEXT, &sequences, &n, c->err);
         for (size_t j = 0; j < n && status == GORGON_OK; j++) {
             if (gg_cache_held_out(sequences[j].index, c->held_out))
                 continue;

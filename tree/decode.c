@@ -27,6 +27,7 @@ static bool reading_prompt(const gorgon_stream *s)
 // Beside decoding streams they get at most half of the rows, so that those keep their trees.
 static void schedule(gorgon_decoder *d, step_account *step)
 {
+    const gorgon_model *model = gg_engine_model(d->engine);
     d->n_running = 0;
     for (size_t i = 0; i < d->max_streams; i++) {
         gg_slot *slot = &d->slots[i];
@@ -38,7 +39,7 @@ static void schedule(gorgon_decoder *d, step_account *step)
         slot->drafting = false;
         step->n_decode += !slot->prompt;
         if (!slot->prompt)
-            step->decode_attended += (double)slot->stream->n_tokens;
+            step->decode_attended += gg_model_attended(model, (double)slot->stream->n_tokens);
     }
     size_t left = d->max_rows - step->n_decode;
     if (step->n_decode > 0 && left > d->max_rows / 2)
@@ -53,7 +54,9 @@ static void schedule(gorgon_decoder *d, step_account *step)
         left -= slot->n_rows;
         step->n_prompt_rows += slot->n_rows;
         step->n_finishing += slot->n_rows == todo;
-        step->prompt_attended += (double)slot->n_rows * ((double)done + 0.5 * (double)slot->n_rows);
+        step->prompt_attended +=
+            (double)slot->n_rows *
+            gg_model_attended(model, (double)done + 0.5 * (double)slot->n_rows);
     }
 }
 

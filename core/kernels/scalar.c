@@ -40,6 +40,11 @@ static float silu1(float x)
     return x / (1.0f + exp1(-x));
 }
 
+static float gelu1(float x)
+{
+    return x / (1.0f + exp1(-(x * gg_fma(x * x, GG_GELU_3, GG_GELU_1))));
+}
+
 // Joins 16 partial sums: i with i + 8, then i + 4, i + 2, i + 1.
 static float join(float part[16])
 {
@@ -196,6 +201,12 @@ static void silu_mul(const float *gate, const float *up, size_t n, float *y)
         y[i] = silu1(gate[i]) * up[i];
 }
 
+static void gelu_mul(const float *gate, const float *up, size_t n, float *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = gelu1(gate[i]) * up[i];
+}
+
 static void silu_residual(const float *x, const float *z, const float *bias, size_t n, float *y)
 {
     for (size_t i = 0; i < n; i++)
@@ -280,21 +291,25 @@ static const uint16_t *position_v(const gg_attend *a, size_t row, size_t positio
     return a->slot_v + a->chain[row][position - a->n_committed] * a->slot_v_stride;
 }
 
-// One block of up to 64 positions for one query head: out[d] = sum of exp(s - max) * v[d].
-static void attend_block(const gg_attend *a, size_t row, size_t head, size_t p0, size_t p1,
-                         float *max, float *sum, float *out)
+// Positions [first, end) of the block at p0 for one query head: out[d] = sum of exp(s - max) *
+// v[d].
+static void attend_block(const gg_attend *a, size_t row, size_t head, size_t p0, size_t first,
+                         size_t end, float *max, float *sum, float *out)
 {
     const float *q = a->q + row * a->stride + head * a->head_dim;
-    float score[GG_PAGE] = {0};
-    for (size_t p = p0; p < p1; p++) {
+    float score[GG_PAGE];
+    for (size_t p = p0; p < first; p++)
+        score[p - p0] = -__builtin_inff(); // adds exp(-inf) = 0 to a partial sum
+    for (size_t p = first; p < end; p++) {
         const uint16_t *k = position_k(a, row, p);
+        score[p - p0] = 0;
         for (size_t d = 0; d < a->head_dim; d++)
             score[p - p0] = gg_fma(q[d], gg_f16_to_f32(k[d * 16]), score[p - p0]);
     }
-    *max = largest(score, p1 - p0);
-    *sum = exp_shift(score, p1 - p0, *max, score);
+    *max = largest(score, end - p0);
+    *sum = exp_shift(score, end - p0, *max, score);
     memset(out, 0, a->head_dim * sizeof *out);
-    for (size_t p = p0; p < p1; p++) {
+    for (size_t p = first; p < end; p++) {
         const uint16_t *v = position_v(a, row, p);
         for (size_t d = 0; d < a->head_dim; d++)
             out[d] = gg_fma(score[p - p0], gg_f16_to_f32(v[d]), out[d]);
@@ -303,12 +318,13 @@ static void attend_block(const gg_attend *a, size_t row, size_t head, size_t p0,
 
 static void attend_head(const gg_attend *a, size_t row, size_t head)
 {
-    const size_t n = a->n_committed + a->n_chain[row];
+    const size_t n = a->n_committed + a->n_chain[row], first = gg_attend_first(a, row);
     float *out = a->out + row * a->stride + head * a->head_dim, *part = a->scratch;
     float max, sum, part_max, part_sum;
-    attend_block(a, row, head, 0, n < GG_PAGE ? n : GG_PAGE, &max, &sum, out);
-    for (size_t p = GG_PAGE; p < n; p += GG_PAGE) {
-        attend_block(a, row, head, p, n - p < GG_PAGE ? n : p + GG_PAGE, &part_max, &part_sum,
+    size_t p = first / GG_PAGE * GG_PAGE;
+    attend_block(a, row, head, p, first, n - p < GG_PAGE ? n : p + GG_PAGE, &max, &sum, out);
+    for (p += GG_PAGE; p < n; p += GG_PAGE) {
+        attend_block(a, row, head, p, p, n - p < GG_PAGE ? n : p + GG_PAGE, &part_max, &part_sum,
                      part);
         const float new_max = part_max > max ? part_max : max;
         const float old_factor = exp1(max - new_max), factor = exp1(part_max - new_max);
@@ -384,6 +400,7 @@ const gg_kernels GG_SCALAR_TABLE = {
     .scale = scale,
     .add = add,
     .silu_mul = silu_mul,
+    .gelu_mul = gelu_mul,
     .silu_residual = silu_residual,
     .to_f16 = to_f16,
     .from_f16 = from_f16,

@@ -37,6 +37,10 @@ size_t gg_amx_dense_scratch(void);
 #define GG_EXP_P3     1.6666665459e-1f
 #define GG_EXP_P2     5.0000001201e-1f
 
+// gelu(x), the tanh form, = x / (1 + exp(-z)), z = x * (GG_GELU_1 + GG_GELU_3 * x^2).
+#define GG_GELU_1 1.5957691216057308f  // 2 * sqrt(2 / pi)
+#define GG_GELU_3 0.07135481627159625f // 0.044715 of it
+
 // Activation blocks whose largest magnitude is below this count as zero.
 #define GG_QUANTIZE_MIN 0x1p-100f
 

@@ -33,6 +33,19 @@ typedef struct attend_work {
     float part_max[MAX_QUERIES], part_sum[MAX_QUERIES];
 } attend_work;
 
+// The positions of a block that a row sees: [first, end), counted from the block's own first one.
+typedef struct view {
+    size_t first, end; // both 0 if it sees none
+} view;
+
+static view seen(const gg_attend *a, size_t row, size_t p0)
+{
+    const size_t n = a->n_committed + a->n_chain[row], begin = gg_attend_first(a, row);
+    if (n <= p0 || begin >= p0 + GG_PAGE)
+        return (view){0, 0};
+    return (view){begin > p0 ? begin - p0 : 0, n - p0 < GG_PAGE ? n - p0 : GG_PAGE};
+}
+
 INLINE vf load_element(const bool wide, const void *p, size_t i)
 {
     return wide ? vf_load((const float *)p + i) : vf_load_f16((const uint16_t *)p + i);
@@ -256,17 +269,17 @@ static void score_slots(const attend_work *w, size_t row, size_t begin, size_t e
     }
 }
 
-// Adds the values of the row's chain entries [begin, end), which are the block's positions from
-// `first` on.
-static void add_slots(const attend_work *w, size_t row, size_t begin, size_t end, size_t first,
+// Adds the values of those positions of the block at p0 that are in slots.
+static void add_slots(const attend_work *w, size_t row, size_t p0, view slots, bool more,
                       float *const *out)
 {
     const gg_attend *a = w->a;
     const void *v[GG_PAGE];
-    for (size_t i = begin; i < end; i++)
-        v[i - begin] = a->slot_v + a->chain[row][i] * a->slot_v_stride;
-    const size_t query = row * a->group;
-    const weighted values = {w->score + query * GG_PAGE + first, v, end - begin, first > 0};
+    const uint32_t *chain = a->chain[row] + (p0 + slots.first - a->n_committed);
+    const size_t n = slots.end - slots.first, query = row * a->group;
+    for (size_t i = 0; i < n; i++)
+        v[i] = a->slot_v + chain[i] * a->slot_v_stride;
+    const weighted values = {w->score + query * GG_PAGE + slots.first, v, n, more};
     pv_f16(values, a->group, a->head_dim, out + query);
 }
 
@@ -300,15 +313,6 @@ static void load_block(const attend_work *w, size_t p0, kv_block *b)
         b->v[i] = b->wide ? (const void *)(w->v + i * hd) : (const void *)(v + i * hd);
 }
 
-// How many positions of the block at p0 the row sees; the committed ones are b->n of them.
-static size_t seen(const gg_attend *a, size_t row, size_t p0)
-{
-    const size_t n = a->n_committed + a->n_chain[row];
-    if (n <= p0)
-        return 0;
-    return n - p0 < GG_PAGE ? n - p0 : GG_PAGE;
-}
-
 // Asks for part r of n of the next block's committed keys and values while this one is computed.
 static void prefetch_block(const gg_attend *a, size_t p0, size_t r, size_t n)
 {
@@ -325,36 +329,61 @@ static void prefetch_block(const gg_attend *a, size_t p0, size_t r, size_t n)
     }
 }
 
+// Max, sum and exponentials of a query's scores, of which the view's first one is scores[first].
+static void exponentiate(float *scores, view see, float *max, float *sum)
+{
+    for (size_t p = 0; p < see.first; p++)
+        scores[p] = -__builtin_inff(); // adds exp(-inf) = 0 to a partial sum
+    *max = vf_largest(lanes_max(scores, see.end));
+    *sum = exp_sum(scores, see.end, *max, scores);
+}
+
+// The committed values of a block: for all queries at once where all rows see all of them.
+static void add_committed(const attend_work *w, const kv_block *b, const view *see,
+                          float *const *out)
+{
+    const gg_attend *a = w->a;
+    bool whole = true;
+    for (size_t r = 0; r < a->n_rows; r++)
+        whole = whole && see[r].first == 0 && see[r].end >= b->n;
+    const size_t parts = whole ? 1 : a->n_rows, queries = w->n_queries / parts;
+    for (size_t r = 0; r < parts; r++) {
+        const size_t first = see[r].first, end = b->n < see[r].end ? b->n : see[r].end;
+        if (first >= end)
+            continue;
+        const weighted values = {w->score + r * queries * GG_PAGE + first, b->v + first,
+                                 end - first, false};
+        (b->wide ? pv_f32 : pv_f16)(values, queries, a->head_dim, out + r * queries);
+    }
+}
+
 // One block for all rows that reach into it: max, sum and out of each of their queries.
 static void attend_block(const attend_work *w, size_t p0, float *max, float *sum, float *const *out)
 {
     const gg_attend *a = w->a;
     const size_t group = a->group, hd = a->head_dim;
+    view see[GG_ATTEND_ROWS];
     kv_block b;
     load_block(w, p0, &b);
     const size_t n_tiles = (b.n + GG_K_LANES - 1) / GG_K_LANES;
-    const size_t first_slot = p0 + b.n - a->n_committed; // meaningful if there are slots
     if (b.n > 0)
         (b.wide ? qk_f32 : qk_f16)(w->q, w->n_queries, hd, b.k, n_tiles, w->score);
     for (size_t r = 0; r < a->n_rows; r++) {
-        const size_t n = seen(a, r, p0);
+        const view *v = &see[r];
+        see[r] = seen(a, r, p0);
         prefetch_block(a, p0 + GG_PAGE, r, a->n_rows);
-        if (n > b.n)
-            score_slots(w, r, first_slot, first_slot + n - b.n,
-                        w->score + r * group * GG_PAGE + b.n);
-        for (size_t i = r * group; n > 0 && i < (r + 1) * group; i++) {
-            float *scores = w->score + i * GG_PAGE;
-            max[i] = vf_largest(lanes_max(scores, n));
-            sum[i] = exp_sum(scores, n, max[i], scores);
-        }
+        const size_t slots = v->first > b.n ? v->first : b.n; // where its slots begin
+        if (v->end > slots)
+            score_slots(w, r, p0 + slots - a->n_committed, p0 + v->end - a->n_committed,
+                        w->score + r * group * GG_PAGE + slots);
+        for (size_t i = r * group; v->end > 0 && i < (r + 1) * group; i++)
+            exponentiate(w->score + i * GG_PAGE, *v, &max[i], &sum[i]);
     }
-    const weighted values = {w->score, b.v, b.n, false};
-    if (b.n > 0)
-        (b.wide ? pv_f32 : pv_f16)(values, w->n_queries, hd, out);
+    add_committed(w, &b, see, out);
     for (size_t r = 0; r < a->n_rows; r++) {
-        const size_t n = seen(a, r, p0);
-        if (n > b.n)
-            add_slots(w, r, first_slot, first_slot + n - b.n, b.n, out);
+        const size_t slots = see[r].first > b.n ? see[r].first : b.n;
+        if (see[r].end > slots)
+            add_slots(w, r, p0, (view){slots, see[r].end}, see[r].first < b.n, out);
     }
 }
 
@@ -380,6 +409,14 @@ static void merge(attend_work *w, size_t i)
     }
 }
 
+// The first block that a query sees, where it is not the first one of all queries.
+static void take_part(attend_work *w, size_t i)
+{
+    w->max[i] = w->part_max[i];
+    w->sum[i] = w->part_sum[i];
+    memcpy(w->out[i], w->part[i], w->a->head_dim * sizeof *w->out[i]);
+}
+
 static void begin_attend(attend_work *w, const gg_attend *a)
 {
     const size_t n = a->n_rows * a->group, hd = a->head_dim;
@@ -401,15 +438,22 @@ static void begin_attend(attend_work *w, const gg_attend *a)
 static void attend(const gg_attend *a)
 {
     attend_work w;
-    size_t longest = 0;
+    size_t longest = 0, first = SIZE_MAX;
     begin_attend(&w, a);
-    for (size_t r = 0; r < a->n_rows; r++)
+    for (size_t r = 0; r < a->n_rows; r++) {
+        const size_t begin = gg_attend_first(a, r);
         longest = a->n_chain[r] > longest ? a->n_chain[r] : longest;
-    attend_block(&w, 0, w.max, w.sum, w.out);
-    for (size_t p0 = GG_PAGE; p0 < a->n_committed + longest; p0 += GG_PAGE) {
+        first = begin < first ? begin : first;
+    }
+    first = first / GG_PAGE * GG_PAGE;
+    attend_block(&w, first, w.max, w.sum, w.out);
+    for (size_t p0 = first + GG_PAGE; p0 < a->n_committed + longest; p0 += GG_PAGE) {
         attend_block(&w, p0, w.part_max, w.part_sum, w.part);
         for (size_t i = 0; i < w.n_queries; i++) {
-            if (seen(a, i / a->group, p0) > 0)
+            const size_t row = i / a->group;
+            if (gg_attend_first(a, row) / GG_PAGE == p0 / GG_PAGE)
+                take_part(&w, i);
+            else if (seen(a, row, p0).end > 0)
                 merge(&w, i);
         }
     }

@@ -26,6 +26,12 @@ INLINE vf vf_silu(vf x)
     return vf_div(x, vf_add(vf_set1(1.0f), vf_exp(vf_negate(x))));
 }
 
+INLINE vf vf_gelu(vf x)
+{
+    const vf slope = vf_fma(vf_mul(x, x), vf_set1(GG_GELU_3), vf_set1(GG_GELU_1));
+    return vf_div(x, vf_add(vf_set1(1.0f), vf_exp(vf_negate(vf_mul(x, slope)))));
+}
+
 // Joins 16 partial sums: i with i + 8, then i + 4, i + 2, i + 1.
 INLINE float vf_join(vf x)
 {
@@ -146,6 +152,14 @@ static void silu_mul(const float *gate, const float *up, size_t n, float *y)
 {
     for (size_t i = 0; i < n; i += 16) {
         const vf v = vf_silu(vf_load_n(gate + i, n - i));
+        vf_store_n(y + i, vf_mul(v, vf_load_n(up + i, n - i)), n - i);
+    }
+}
+
+static void gelu_mul(const float *gate, const float *up, size_t n, float *y)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        const vf v = vf_gelu(vf_load_n(gate + i, n - i));
         vf_store_n(y + i, vf_mul(v, vf_load_n(up + i, n - i)), n - i);
     }
 }

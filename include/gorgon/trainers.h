@@ -120,11 +120,42 @@ void gorgon_calibrate_options_init(gorgon_calibrate_options *options);
 gorgon_status gorgon_calibrate(gorgon_engine *engine, const gorgon_calibrate_options *options,
                                gorgon_error *err);
 
+// How heads seem to be wired to the base. All but the first and the last are common mistakes of
+// files from elsewhere.
+typedef enum gorgon_wiring {
+    GORGON_WIRING_SOUND,
+    GORGON_WIRING_EARLY,       // head k names the token that head k - 1 should
+    GORGON_WIRING_LATE,        // head k names the token that head k + 1 should
+    GORGON_WIRING_BEFORE_NORM, // they want the hidden state before the final norm
+    GORGON_WIRING_TRANSPOSED,  // their square matrices are stored the other way round
+    GORGON_WIRING_FOREIGN,     // nothing fits: of another base, damaged, or hardly trained
+    GORGON_WIRINGS
+} gorgon_wiring;
+
+typedef struct gorgon_self_check {
+    size_t positions, n_heads;
+    gorgon_wiring verdict;
+    // Share of the first choices of all heads that came true if they are wired so (EARLY: but head
+    // 0, if there are more); of FOREIGN: of always naming the commonest token; below 0: not tried.
+    double share[GORGON_WIRINGS];
+    double head[16]; // of each head as it is
+} gorgon_self_check;
+// Runs a set of heads on text that the model wrote (a feature cache) and compares what they name
+// with what came, also under each of the mistakes above.
+gorgon_status gorgon_heads_self_check(gorgon_engine *engine, const char *heads, size_t set,
+                                      const char *cache, gorgon_self_check *out, gorgon_error *err);
+const char *gorgon_wiring_name(gorgon_wiring wiring); // "sound", "early", ..; static
+const char *gorgon_wiring_text(gorgon_wiring wiring); // in words; static
+
 // synth + train + calibrate with one set of defaults; `cache` defaults to "<out>.cache".
 typedef struct gorgon_attach_options {
     const char *out;
+    // Heads of any format to take over instead of training some, NULL = none. They become a
+    // side-car of this model and are checked and calibrated on all of the text.
+    const char *heads;
+    gorgon_self_check *check; // filled if heads are taken over; may be NULL
     gorgon_synth_options synth;
-    gorgon_train_options train;
+    gorgon_train_options train; // here hydra++ in Q8_0 by default
     gorgon_calibrate_options calibrate;
     bool keep_cache;       // default false: the cache is removed when everything is done
     size_t threads;        // of all stages, 0 = all processors

@@ -20,6 +20,8 @@ typedef struct gg_mapping {
 // must not be truncated while it is mapped.
 gorgon_status gg_map_file(const char *path, gg_mapping *out, gorgon_error *err);
 void gg_unmap(gg_mapping *mapping);
+// The end of a path: the part that an error line of 500 bytes has room for.
+const char *gg_path_end(const char *path);
 
 // Bounded little-endian cursor: the first error sticks with its offset; reads after it give zeros.
 typedef struct gg_cursor {

@@ -35,7 +35,15 @@ typedef struct gg_tensor {
     const uint8_t *data; // inside the mapping
     size_t bytes;
     uint64_t offset; // of data from the start of the file (of its part)
+    // Rows of an attention head, of which `data` has first those of even, then those of odd number,
+    // as Hugging Face checkpoints do for q and k. 0: all rows stand in order. Then only
+    // gg_tensor_row knows where they are.
+    size_t head_rows;
 } gg_tensor;
+
+// A row, dims[0] elements. Rows are counted over all further dimensions.
+const uint8_t *gg_tensor_row(const gg_tensor *t, size_t row);
+size_t gg_tensor_rows(const gg_tensor *t);
 
 typedef struct gg_gguf gg_gguf;
 
@@ -82,7 +90,8 @@ gorgon_status gg_gguf_get_string(const gg_gguf *file, const char *key, const cha
 // Arrays: kind of the elements and their number.
 gorgon_status gg_gguf_get_array(const gg_gguf *file, const char *key, gg_gguf_kind *kind, size_t *n,
                                 gorgon_error *err);
-// Elements of a numeric array copied out as floats / signed 64-bit (n must equal its length).
+// Elements of a numeric array copied out as floats / signed 64-bit (n must equal its length). To
+// i64 a bool is 0 or 1.
 gorgon_status gg_gguf_array_f32(const gg_gguf *file, const char *key, float *out, size_t n,
                                 gorgon_error *err);
 gorgon_status gg_gguf_array_i64(const gg_gguf *file, const char *key, int64_t *out, size_t n,
@@ -113,13 +122,24 @@ gorgon_status gg_gguf_put_array_f32(gg_gguf_writer *w, const char *key, const fl
                                     gorgon_error *err);
 gorgon_status gg_gguf_put_array_u32(gg_gguf_writer *w, const char *key, const uint32_t *v, size_t n,
                                     gorgon_error *err);
+gorgon_status gg_gguf_put_array_u8(gg_gguf_writer *w, const char *key, const uint8_t *v, size_t n,
+                                   gorgon_error *err);
 gorgon_status gg_gguf_put_array_string(gg_gguf_writer *w, const char *key, const char *const *v,
                                        size_t n, gorgon_error *err);
 // Copies `bytes` of data (already in GGUF's row layout for `type`).
 gorgon_status gg_gguf_put_tensor(gg_gguf_writer *w, const char *name, gg_dtype type,
                                  const uint64_t *dims, size_t n_dims, const void *data,
                                  size_t bytes, gorgon_error *err);
+// The same without a copy: the tensor and its data must live until the writer is freed.
+gorgon_status gg_gguf_put_view(gg_gguf_writer *w, const gg_tensor *tensor, gorgon_error *err);
 // May be called more than once.
 gorgon_status gg_gguf_write(const gg_gguf_writer *w, const char *path, gorgon_error *err);
+
+// A view of the keys put so far, with these tensors in place of the writer's; it keeps copies of
+// both, but not of names and data, for which `release` (NULL: nothing to do) is called with `kept`
+// when the view is closed. On error it is not called. Names have to differ (ARGUMENT).
+gorgon_status gg_gguf_assemble(const gg_gguf_writer *w, const char *label, const gg_tensor *tensors,
+                               size_t n, void (*release)(void *kept), void *kept, gg_gguf **out,
+                               gorgon_error *err);
 
 #endif

@@ -104,6 +104,7 @@ typedef struct gg_attend {
     size_t stride;  // from a row to the next, in q and in out
     const float *q; // [n_rows][group][head_dim], rotated and scaled by 1/sqrt(head_dim)
     size_t group, head_dim;
+    size_t window;                 // a row sees so many positions, itself the last; 0: all
     const uint16_t *const *page_k; // per block of 64 positions: [4][head_dim][16] f16
     const uint16_t *const *page_v; // per block of 64 positions: [64][head_dim] f16
     size_t n_committed;
@@ -116,6 +117,12 @@ typedef struct gg_attend {
     float *scratch; // at least gg_attend_scratch(group, head_dim) floats, 64-byte aligned
 } gg_attend;
 size_t gg_attend_scratch(size_t group, size_t head_dim);
+// The first position that a row sees. Pages of blocks that end before it are not read.
+static inline size_t gg_attend_first(const gg_attend *a, size_t row)
+{
+    const size_t n = a->n_committed + a->n_chain[row];
+    return a->window > 0 && n > a->window ? n - a->window : 0;
+}
 
 // c[m][n] (+)= a[m][k] . b[k][n] in floats, one thread: a part of a trainer's product.
 typedef struct gg_dense {
@@ -168,6 +175,7 @@ typedef struct gg_kernels {
     void (*scale)(float *x, size_t n, float factor);
     void (*add)(float *x, const float *y, size_t n);                          // x += y
     void (*silu_mul)(const float *gate, const float *up, size_t n, float *y); // silu(gate) * up
+    void (*gelu_mul)(const float *gate, const float *up, size_t n, float *y); // gelu(gate) * up
     // y = x + silu(z + bias): a Medusa residual block after its product. y may be x.
     void (*silu_residual)(const float *x, const float *z, const float *bias, size_t n, float *y);
     void (*to_f16)(const float *x, size_t n, uint16_t *y);

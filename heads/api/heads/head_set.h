@@ -18,6 +18,8 @@
 //
 // medusa (arXiv 2401.10774):
 //   z_0 = x + silu(W_0 x + R e_0 + b_0), z_j = z_j-1 + silu(W_j z_j-1 + b_j)
+// Of any kind, as its shape says: without all b; with P [x; e's that R sees] + p for the x that
+// block 0 adds to; with e's that are not divided by their rms; with c added to own logits.
 //
 // linear (after ProphetNet, 2001.04063), one block:
 //   z = x + W x + R e_0 + b
@@ -69,7 +71,8 @@ typedef enum gg_head_layer {
 typedef struct gg_head_traits {
     const char *name;    // in heads files and on the command line
     bool one_cell;       // one head with weights for all depths
-    bool follows;        // sees the drafted tokens: needs the root's embedding, has no own output
+    bool follows;        // sees the drafted tokens: needs the root's embedding
+    bool base_output;    // has no own output
     bool sees_all;       // block 0 sees the root and all tokens drafted before, else one of them
     bool activated;      // blocks have an activation; else there is one block
     bool has_rank;       // low-rank part for the token before
@@ -87,6 +90,11 @@ typedef struct gg_head_shape {
     // width of the feed-forward part; positions attended to, the own one included.
     size_t n_attention, n_ffn, window;
     bool root_embedding, own_output;
+    bool shared_output; // own output: one, head 0's, serves all heads
+    bool output_bias;   // own output: a bias is added to it
+    bool bias_free;     // blocks have no bias
+    bool residual;      // block 0 adds to P [x; e's] + p instead of x
+    bool raw_embedding; // e's are embeddings as they are
 } gg_head_shape;
 
 // What is wrong with the shape by itself (a kind's demands), or NULL.
@@ -97,12 +105,15 @@ size_t gg_head_tokens(const gg_head_shape *shape, size_t cell);
 
 // A matrix or vector of weights.
 typedef enum gg_head_role {
-    GG_PART_WEIGHT, // [d, d] of a block
-    GG_PART_BIAS,   // [d] of a block
-    GG_PART_ROOT,   // [d, tokens * d] of block 0
-    GG_PART_OUTPUT, // [n_draft or n_vocab, d]
-    GG_PART_DOWN,   // [rank, d]
-    GG_PART_UP,     // [d, rank]
+    GG_PART_WEIGHT,        // [d, d] of a block
+    GG_PART_BIAS,          // [d] of a block
+    GG_PART_ROOT,          // [d, tokens * d] of block 0
+    GG_PART_OUTPUT,        // [n_draft or n_vocab, d]
+    GG_PART_DOWN,          // [rank, d]
+    GG_PART_UP,            // [d, rank]
+    GG_PART_OUTPUT_BIAS,   // [n_draft or n_vocab]
+    GG_PART_RESIDUAL,      // [d, (1 + tokens) * d] of block 0
+    GG_PART_RESIDUAL_BIAS, // [d]
     // Of the decoder layer, which belongs to head 0:
     GG_PART_ATTN_Q, // [d, d]
     GG_PART_ATTN_K,
@@ -121,7 +132,7 @@ enum {
     GG_HEADS_MAX_RANK = 4096,
     GG_HEADS_MAX_WINDOW = 1024,
     GG_HEADS_MAX_FFN = 1 << 16,
-    GG_MAX_HEAD_PARTS = GG_MAX_DRAFT_HEADS * (2 * GG_MAX_HEAD_BLOCKS + 4) + 7
+    GG_MAX_HEAD_PARTS = GG_MAX_DRAFT_HEADS * (2 * GG_MAX_HEAD_BLOCKS + 7) + 7
 };
 // All parts of a set, head by head; returns how many.
 size_t gg_head_parts(const gg_head_shape *shape, size_t n_vocab,
@@ -145,13 +156,14 @@ void gg_successors_clear(gg_successors *s);
 
 typedef struct gg_head_set {
     gg_head_shape shape;
-    gg_dtype weight_type; // of matrices as stored: F32, F16 or Q8_0
-    uint32_t *draft_ids;  // [n_draft] ascending token ids, NULL when n_draft is 0
+    gg_dtype weight_type; // of matrices as stored: F32, F16, BF16 or Q8_0
+    uint32_t *draft_ids;  // [n_draft] token ids, each once, NULL when n_draft is 0
     size_t n_parts;
     gg_head_part *parts; // [n_parts]
-    // [n_parts] matrices: stored rows in GGUF layout, borrowed from the mapping; vectors: floats in
-    // `vectors`. All values are finite.
+    // [n_parts] matrices: stored rows in GGUF layout, borrowed from the mapping, or from `copies`
+    // where the file has another layout; vectors: floats in `vectors`. All values are finite.
     const void **data;
+    void **copies; // [n_parts], entries may be NULL
     float *vectors;
     const char *training_json, *accuracy_json; // "" if absent
     float *calibration; // [n_calibration], opaque to heads/, defined by tree/calibration.h
@@ -170,18 +182,25 @@ const gg_head_set *gg_heads_set(const gorgon_heads *heads, size_t set); // NULL 
 // What a trainer hands over to be written; all arrays are borrowed during the call.
 typedef struct gg_head_set_source {
     gg_head_shape shape;
-    gg_dtype weight_type;                      // F32, F16 or Q8_0; converted on writing
+    gg_dtype weight_type;                      // F32, F16, BF16 or Q8_0
     const uint32_t *draft_ids;                 // [n_draft] or NULL
-    const float *const *data;                  // in the order of gg_head_parts
+    const float *const *data;                  // in the order of gg_head_parts, converted
+    const void *const *stored;                 // instead of data: as gg_head_set.data has them
     const char *training_json, *accuracy_json; // NULL = none
     const float *calibration;
     size_t n_calibration;
     const gg_successors *successors; // NULL = none
 } gg_head_set_source;
 
-// Writes a heads file with these sets for `model` (fingerprint and name are taken from it).
+// Writes a heads file with these sets for the base of that name and fingerprint.
+gorgon_status gg_heads_write_for(const char *path, const char *base_name,
+                                 const gorgon_fingerprint *base, const gg_head_set_source *sets,
+                                 size_t n_sets, gorgon_error *err);
+// The same for `model` (fingerprint and name are taken from it).
 gorgon_status gg_heads_write(const char *path, const gorgon_model *model,
                              const gg_head_set_source *sets, size_t n_sets, gorgon_error *err);
+// UNSUPPORTED unless the heads came from a side-car, which alone can take a calibration.
+gorgon_status gg_heads_check_side_car(const gorgon_heads *heads, gorgon_error *err);
 // Rewrites `path` with another calibration (and accuracy table, unless NULL) for one set;
 // everything else is copied bit for bit.
 gorgon_status gg_heads_set_calibration(const char *path, size_t set, const float *calibration,

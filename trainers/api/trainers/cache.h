@@ -24,7 +24,7 @@ typedef struct gg_cache_sequence {
     gorgon_token *tokens; // [n_tokens] whole conversation, prompt included
     uint32_t n_records;
     uint32_t *positions;   // [n_records] ascending
-    uint16_t *hidden;      // [n_records][d_model] f16, NULL when not stored (recompute)
+    uint16_t *hidden;      // [n_records][d_model] f16, NULL when not stored (recompute) or not read
     uint32_t *target_ids;  // [n_records][GG_TARGETS] descending probability
     float *target_logprob; // [n_records][GG_TARGETS] nats, of the full softmax
 } gg_cache_sequence;
@@ -65,13 +65,16 @@ gorgon_status gg_cache_finish(gg_cache *cache, gorgon_error *err);
 // Makes a complete cache take more chunks; nothing to do for one that is not complete.
 gorgon_status gg_cache_extend(gg_cache *cache, gorgon_error *err);
 
-// Reads a chunk; verifies its checksum. Free with gg_cache_chunk_free.
-gorgon_status gg_cache_read(const gg_cache *cache, size_t chunk, gg_cache_sequence **sequences,
-                            size_t *n, gorgon_error *err);
+// What to read: hidden states are nine tenths of a chunk.
+typedef enum gg_cache_extent { GG_CACHE_TEXT, GG_CACHE_HIDDEN } gg_cache_extent;
+// Reads a chunk; verifies the checksums of what it reads. Free with gg_cache_chunk_free.
+gorgon_status gg_cache_read(const gg_cache *cache, size_t chunk, gg_cache_extent extent,
+                            gg_cache_sequence **sequences, size_t *n, gorgon_error *err);
 void gg_cache_chunk_free(gg_cache_sequence *sequences, size_t n);
 // The same over a caller's buffer that holds a chunk file; label names it in errors.
 gorgon_status gg_cache_chunk_parse(const void *data, size_t size, const char *label,
-                                   gg_cache_sequence **sequences, size_t *n, gorgon_error *err);
+                                   gg_cache_extent extent, gg_cache_sequence **sequences, size_t *n,
+                                   gorgon_error *err);
 // Removes every file the cache and its training run wrote, and the directory if it is then empty.
 gorgon_status gg_cache_remove(const char *directory, gorgon_error *err);
 
