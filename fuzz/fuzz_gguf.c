@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/alloc.h"
 #include "core/gguf.h"
@@ -88,8 +89,37 @@ static unsigned walk_tensors(const gg_gguf *file)
     return sum;
 }
 
+// The input as two parts of a split file, the first as long as the u32 in front says.
+static unsigned join_parts(const uint8_t *data, size_t size)
+{
+    if (size < 4)
+        return 0;
+    uint32_t length;
+    memcpy(&length, data, sizeof length);
+    data += 4;
+    size -= 4;
+    const size_t first = length < size ? length : size;
+    gg_gguf *parts[2] = {0}, *whole = NULL;
+    if (gg_gguf_open_memory(data, first, "part 1", &parts[0], NULL) != GORGON_OK)
+        return 0;
+    if (gg_gguf_open_memory(data + first, size - first, "part 2", &parts[1], NULL) != GORGON_OK) {
+        gg_gguf_close(parts[0]);
+        return 0;
+    }
+    gorgon_error err = {0};
+    gorgon_status status = gg_gguf_join(parts, 2, &whole, &err);
+    require(status == err.status && (status == GORGON_OK) == (whole != NULL));
+    if (status != GORGON_OK)
+        return 0;
+    unsigned sum = walk_keys(whole) + walk_tensors(whole);
+    gg_gguf_close(whole);
+    return sum;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    volatile unsigned joined = join_parts(data, size);
+    (void)joined;
     gg_gguf *file;
     gorgon_error err = {0};
     gorgon_status status = gg_gguf_open_memory(data, size, "input", &file, &err);

@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,52 @@ RESULT_KEYS = {"text", "ids", "prompt_tokens", "tokens", "passes", "tokens_per_p
                "decode_s", "tokens_per_s", "draft_s", "verify_s", "rule", "tree", "threads",
                "cpu_level", "stop"}
 CONTEXT = 1024
+
+
+def split_gguf(path, n):
+    """The contents of n files that together hold the tensors of one, as gguf-split makes them."""
+    with open(path, "rb") as f:
+        data = f.read()
+    n_tensors, n_keys = struct.unpack_from("<QQ", data, 8)
+    at = 24
+    widths = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+    def skip(kind, at):
+        if kind == 8:
+            return at + 8 + struct.unpack_from("<Q", data, at)[0]
+        if kind != 9:
+            return at + widths[kind]
+        kind, count = struct.unpack_from("<IQ", data, at)
+        at += 12
+        for _ in range(count):
+            at = skip(kind, at)
+        return at
+
+    for _ in range(n_keys):
+        at = skip(8, at)
+        at = skip(struct.unpack_from("<I", data, at)[0], at + 4)
+    keys, tensors = data[24:at], []
+    for _ in range(n_tensors):
+        begin, at = at, skip(8, at)
+        at += 4 + 8 * struct.unpack_from("<I", data, at)[0] + 4
+        tensors.append((data[begin:at], struct.unpack_from("<Q", data, at)[0]))
+        at += 8
+    start = (at + 31) // 32 * 32
+    ends = sorted([t[1] for t in tensors] + [len(data) - start])
+    files = []
+    for i in range(n):
+        mine = tensors[len(tensors) * i // n:len(tensors) * (i + 1) // n]
+        own = {"split.no": i, "split.count": n, "split.tensors.count": len(tensors)}
+        head = b"".join(struct.pack("<Q", len(k)) + k.encode() + struct.pack("<II", 4, v)
+                        for k, v in own.items()) + (keys if i == 0 else b"")
+        body = b""
+        for description, offset in mine:
+            head += description + struct.pack("<Q", len(body))
+            body += data[start + offset:start + ends[ends.index(offset) + 1]]
+            body += bytes(-len(body) % 32)
+        head = b"GGUF" + struct.pack("<IQQ", 3, len(mine), 3 + (n_keys if i == 0 else 0)) + head
+        files.append(head + bytes(-len(head) % 32) + body)
+    return files
 
 
 class Case(unittest.TestCase):
@@ -95,6 +142,7 @@ class Flags(Case):
                             (["--temp", "nan"], "--temp"), (["--top-p", "1.5"], "--top-p"),
                             (["-t", "1000"], "--threads"), (["--seed"], "--seed"),
                             (["--chat=yes"], "--chat"), (["--activations", "int4"], "int4"),
+                            (["--quant", "q9"], "q9"),
                             (["--tree", "oak"], "oak"), (["--rule", "none"], "none"),
                             (["--propose", "crystal"], "crystal"), (["--propose", "heads"], ""),
                             (["--ctx", "1048576"], "--ctx"), (["extra"], "extra")]:
@@ -115,6 +163,18 @@ class Files(Case):
         self.refused("info", self.file("text.gguf", b"hello, I am no checkpoint\n" * 9))
         for keep in (3, 24, 1000, len(data) // 2, len(data) - 1):
             self.refused("run", self.file("cut.gguf", data[:keep]), "-p", "a", about="cut.gguf")
+
+    def test_a_split_checkpoint_is_the_whole_one(self):
+        whole = self.json("run", MODEL, "-p", "One", "-n", "12", "--json")["ids"]
+        parts = [self.file(f"m-{i + 1:05}-of-00003.gguf", data)
+                 for i, data in enumerate(split_gguf(MODEL, 3))]
+        for part in parts:
+            self.assertEqual(self.json("run", part, "-p", "One", "-n", "12", "--json")["ids"],
+                             whole)
+        infos = [self.json("info", path, "--json") for path in (MODEL, parts[0])]
+        self.assertEqual(infos[0]["tensor_types"], infos[1]["tensor_types"])
+        os.remove(parts[1])
+        self.refused("run", parts[0], "-p", "a", about=parts[1])
 
     def test_heads_that_are_none(self):
         for heads in (MODEL, self.path("absent"), self.file("junk", b"GGUF" + b"\xff" * 40)):

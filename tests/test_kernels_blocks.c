@@ -295,3 +295,104 @@ Test(kernels_blocks, q8_0_rows_follow_ggml)
     gg_quantize_row(GG_Q8_0, x, 64, row); // defined, whatever it gives
     cr_assert_eq((row[1] & 0x7c), 0x7c);
 }
+
+// Rows of one magnitude with a few larger values, as weights are.
+static void random_weights(size_t n, uint64_t *seed, float *x)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float a = random_float(seed), b = random_float(seed), c = random_float(seed);
+        x[i] = (a + b + c) * (next_random(seed) % 50 == 0 ? 0.1f : 0.03f);
+    }
+}
+
+static double relative_error(gg_dtype type, const float *x, size_t n, const uint8_t *row)
+{
+    static float y[4096];
+    double error = 0, squares = 0;
+    gg_dequantize_row(type, row, n, y);
+    for (size_t i = 0; i < n; i++) {
+        error += ((double)y[i] - (double)x[i]) * ((double)y[i] - (double)x[i]);
+        squares += (double)x[i] * (double)x[i];
+    }
+    return sqrt(error / squares);
+}
+
+// Every value within half a step of its block (Q4_0: a step at the end that has no level of its
+// own), and the whole within what the bits allow.
+Test(kernels_blocks, quantised_rows_are_near)
+{
+    static const struct {
+        gg_dtype type;
+        double error;
+    } cases[] = {{GG_Q8_0, 0.007}, {GG_Q4_0, 0.11}, {GG_Q4_K, 0.085}};
+    static float x[4096];
+    static uint8_t row[4096 * 2];
+    uint64_t seed = 41;
+    random_weights(4096, &seed, x);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        gg_quantize_row(cases[i].type, x, 4096, row);
+        const double error = relative_error(cases[i].type, x, 4096, row);
+        cr_expect_leq(error, cases[i].error, "%s: %g", gg_dtype_name(cases[i].type), error);
+    }
+    gg_quantize_row(GG_Q4_0, x, 4096, row);
+    for (size_t b = 0; b < 4096 / 32; b++) {
+        float y[32];
+        gg_dequantize_row(GG_Q4_0, row + 18 * b, 32, y);
+        const double step = fabs((double)half_at(row + 18 * b));
+        for (size_t i = 0; i < 32; i++)
+            cr_expect_leq(fabs((double)y[i] - (double)x[32 * b + i]), step * 1.001);
+    }
+}
+
+// What a type can hold stays: quantising the values of quantised rows gives the same row.
+Test(kernels_blocks, quantising_again_changes_nothing)
+{
+    static float x[2048], y[2048];
+    static uint8_t once[4096], twice[4096];
+    static const gg_dtype exact[] = {GG_Q8_0, GG_Q4_0};
+    uint64_t seed = 42;
+    random_weights(2048, &seed, x);
+    for (size_t i = 0; i < 2; i++) {
+        const size_t bytes = gg_dtype_row_bytes(exact[i], 2048);
+        gg_quantize_row(exact[i], x, 2048, once);
+        gg_dequantize_row(exact[i], once, 2048, y);
+        gg_quantize_row(exact[i], y, 2048, twice);
+        cr_expect_arr_eq(once, twice, bytes, "%s", gg_dtype_name(exact[i]));
+    }
+    // Q4_K: blocks that use both ends of their levels are met again, to the rounding of the scales.
+    gg_quantize_row(GG_Q4_K, x, 2048, once);
+    for (size_t b = 0; b < 8; b++) {
+        for (size_t i = 0; i < 128; i += 32) {
+            once[144 * b + 16 + i] = 0xf0; // two blocks: levels 0 and 15
+            once[144 * b + 17 + i] = 0x0f;
+        }
+    }
+    gg_dequantize_row(GG_Q4_K, once, 2048, y);
+    gg_quantize_row(GG_Q4_K, y, 2048, twice);
+    cr_expect_leq(relative_error(GG_Q4_K, y, 2048, twice), 2e-3);
+}
+
+Test(kernels_blocks, q4_rows_of_odd_values_are_defined)
+{
+    static const float odd[] = {0.0f, -0.0f, 1e-45f, 1e30f, -1e30f, INFINITY, -INFINITY, NAN};
+    float x[256], y[256];
+    uint8_t row[256];
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        for (size_t fill = 0; fill < 2; fill++) {
+            for (size_t k = 0; k < 256; k++)
+                x[k] = fill || k % 40 == 3 ? odd[i] : 0.5f;
+            gg_quantize_row(GG_Q4_0, x, 256, row);
+            gg_quantize_row(GG_Q4_K, x, 256, row);
+        }
+    }
+    // Constant blocks, of either sign, are exact but for the rounding of the scale.
+    for (int sign = -1; sign <= 1; sign++) {
+        for (size_t k = 0; k < 256; k++)
+            x[k] = 0.75f * (float)sign;
+        gg_quantize_row(GG_Q4_K, x, 256, row);
+        gg_dequantize_row(GG_Q4_K, row, 256, y);
+        for (size_t k = 0; k < 256; k++)
+            cr_expect_float_eq((double)y[k], (double)x[k], 1e-3, "%a, want %a", (double)y[k],
+                               (double)x[k]);
+    }
+}

@@ -67,11 +67,6 @@ INLINE void decode(const gg_dtype type, const uint8_t *tile, call *c, size_t b)
         decode_block(type, w, &c->weights[b]);
 }
 
-INLINE size_t spans_of(const gg_dtype type)
-{
-    return gg_weight_form_of(type).split ? SPANS : 1;
-}
-
 // The B tile of a span: Q8_0 as it is packed.
 INLINE const void *span_q(const gg_dtype type, const uint8_t *tile, const call *c, size_t span)
 {

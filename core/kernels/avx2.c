@@ -127,11 +127,11 @@ INLINE void dot_groups(const gg_dtype type, const size_t rows, block w, const si
 #endif
 
 // Span h of block b: 32 inputs, or 16 of a split type.
-INLINE void q_span(const gg_dtype type, const size_t rows, block w, const size_t half,
-                   const size_t h, const q_rows *a, size_t b, __m256 *acc)
+INLINE void q_span(const gg_dtype type, const size_t rows, block w, const size_t half, size_t h,
+                   const q_rows *a, size_t b, __m256 *acc)
 {
     const gg_weight_form f = gg_weight_form_of(type);
-    const size_t groups = f.split ? GROUPS / SPANS : GROUPS;
+    const size_t groups = GROUPS / spans_of(type);
     __m256i isum[MAX_ROWS];
     int32_t sum[MAX_ROWS];
     UNROLL
@@ -168,9 +168,8 @@ INLINE void q_half(const gg_dtype type, const size_t rows, const uint8_t *tile, 
         const block w = block_of(type, tile, b);
         if (half == 0)
             prefetch(type, w, PREFETCH);
-        q_span(type, rows, w, half, 0, a, b, acc);
-        if (gg_weight_form_of(type).split)
-            q_span(type, rows, w, half, 1, a, b, acc);
+        for (size_t h = 0; h < spans_of(type); h++)
+            q_span(type, rows, w, half, h, a, b, acc);
     }
 }
 

@@ -19,6 +19,11 @@ typedef struct block {
     int s;               // which of the unit's
 } block;
 
+INLINE size_t spans_of(const gg_dtype type)
+{
+    return gg_weight_form_of(type).split ? SPANS : 1;
+}
+
 INLINE size_t unit_blocks(const gg_dtype type)
 {
     return gg_weight_form_of(type).inputs / GG_BLOCK;
@@ -174,9 +179,9 @@ typedef struct decoded {
 INLINE void decode_scales(const gg_dtype type, block w, decoded *out)
 {
     const gg_weight_form f = gg_weight_form_of(type);
-    for (int h = 0; h < (f.split ? SPANS : 1); h++) {
+    for (size_t h = 0; h < spans_of(type); h++) {
         vf d, m;
-        decode_scale(type, w, h, &d, &m);
+        decode_scale(type, w, (int)h, &d, &m);
         vf_store(out->d[h], d);
         if (f.minimum)
             vf_store(out->m[h], m);
