@@ -298,7 +298,9 @@ gg_jvalue gg_jrun_filter(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg
         return self;
     if (gg_jstring_is(name, "string") || gg_jstring_is(name, "safe"))
         return gg_jv_string(text.text, text.length);
-    const gg_jstring method = gg_jstring_is(name, "trim") ? (gg_jstring){"strip", 5} : name;
+    const gg_jstring method = gg_jstring_is(name, "trim")    ? (gg_jstring){"strip", 5}
+                              : gg_jstring_is(name, "title") ? (gg_jstring){"title|", 6}
+                                                             : name;
     value = gg_jrun_string_method(run, text, method, args, &known);
     if (known || run->status != GORGON_OK)
         return value;

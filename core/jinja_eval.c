@@ -127,8 +127,11 @@ static gg_jvalue slice(gg_jrun *run, const gg_jnode *node)
 static bool contains(gg_jrun *run, gg_jvalue base, gg_jvalue item)
 {
     gg_jvalue unused;
+    // Looking through much counts as much work.
+    run->steps += base.string.length / 256;
     switch (base.kind) {
     case GG_JV_LIST:
+        run->steps += base.of.list->n / 16;
         for (size_t i = 0; i < base.of.list->n; i++) {
             if (gg_jv_equal(base.of.list->items[i], item))
                 return true;

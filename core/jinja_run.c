@@ -125,6 +125,8 @@ static void run_for(gg_jrun *run, const gg_jnode *node)
     gg_jloop loop = {.list = items.of.list};
     gg_jvalue value = {.kind = GG_JV_LOOP, .of.loop = &loop};
     for (; run->status == GORGON_OK && loop.index < loop.list->n; loop.index++) {
+        if (++run->steps > GG_JINJA_STEPS)
+            gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected loops of less work");
         run->scope = n_names;
         gg_jrun_set(run, (gg_jstring){"loop", 4}, value);
         assign(run, node, loop.list->items[loop.index]);

@@ -102,12 +102,18 @@ static gg_jvalue replace(gg_jrun *run, gg_jstring s, gg_jstring old, gg_jstring 
     return bytes ? gg_jv_string(bytes, n) : (gg_jvalue){0};
 }
 
-typedef enum letter_case { UPPER, LOWER, CAPITALIZED, TITLE } letter_case;
+typedef enum letter_case { UPPER, LOWER, CAPITALIZED, TITLE, TITLE_FILTER } letter_case;
 
 static bool is_letter(utf8proc_int32_t c)
 {
     utf8proc_category_t category = utf8proc_category(c);
     return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+// Where words begin for the filter, other than after white space.
+static bool is_border(utf8proc_int32_t c)
+{
+    return c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
 }
 
 static gg_jvalue change_case(gg_jrun *run, gg_jstring s, letter_case to)
@@ -119,7 +125,8 @@ static gg_jvalue change_case(gg_jrun *run, gg_jstring s, letter_case to)
     for (size_t at = 0; bytes && at < s.length; at += step) {
         utf8proc_int32_t c = (utf8proc_int32_t)gg_utf8_read(s.text + at, &step);
         bool upper = to == UPPER || (begins && to != LOWER);
-        begins = to == TITLE && !is_letter(c);
+        begins = (to == TITLE && !is_letter(c)) ||
+                 (to == TITLE_FILTER && (gg_is_space((uint32_t)c) || is_border(c)));
         c = upper ? utf8proc_toupper(c) : utf8proc_tolower(c);
         char out[4];
         size_t more = gg_utf8_write((uint32_t)c, out);
@@ -250,6 +257,8 @@ gg_jvalue gg_jrun_string_method(gg_jrun *run, gg_jstring self, gg_jstring name,
         return change_case(run, self, CAPITALIZED);
     if (gg_jstring_is(name, "title"))
         return change_case(run, self, TITLE);
+    if (gg_jstring_is(name, "title|"))
+        return change_case(run, self, TITLE_FILTER);
     if (gg_jstring_is(name, "join"))
         return join(run, self, first);
     return with_text(run, self, name, args, known);

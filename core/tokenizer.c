@@ -202,7 +202,7 @@ static gorgon_status load_parts(const gg_tokenizer_spec *spec, gorgon_tokenizer 
                      : gg_merges_load(spec, &t->vocab, &t->merges, err);
     if (status == GORGON_OK)
         status = load_specials(spec, t, err);
-    if (status == GORGON_OK && spec->chat)
+    if (status == GORGON_OK && spec->chat_length > 0)
         status = gg_chat_parse(spec->chat, spec->chat_length, &t->chat, err);
     return status;
 }

@@ -1,7 +1,10 @@
-// Chat templates: which ones are recognised, and what they render.
+// Chat templates against jinja2, and what is refused.
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <string.h>
 
+#include "core/alloc.h"
+#include "core/file.h"
 #include "core/tokenizer.h"
 #include "tokenizer_fixture.h"
 
@@ -105,42 +108,111 @@ static void check_unsupported(const char *chat_template, const char *expected)
     gorgon_tokenizer *tokenizer = load(chat_template);
     gorgon_error err = {0};
     char *text = NULL;
-    cr_assert_not(gorgon_tokenizer_has_chat(tokenizer));
+    cr_assert_not(gorgon_tokenizer_has_chat(tokenizer), "%s", chat_template);
     cr_assert_eq(gorgon_tokenizer_chat(tokenizer, user, 1, true, &text, &err),
                  GORGON_ERROR_UNSUPPORTED, "%s", chat_template);
-    cr_assert(strstr(err.message, expected) && strstr(err.message, "known: chatml"), "%s",
-              err.message);
+    cr_assert(strstr(err.message, expected) && strstr(err.message, "by name: chatml, smollm2"),
+              "%s", err.message);
     cr_assert_null(text);
     gg_tokenizer_free(tokenizer);
 }
 
-// Anything that would render otherwise is refused, however much it resembles ChatML.
-Test(chat, other_templates_are_unsupported)
+Test(chat, what_is_no_template)
 {
-    static const char *const others[] = {
-        "",
-        "{{",
-        "{% for message in messages %}",
-        "{{ bos_token }}" CHATML,
-        CHATML "x",
-        "x" CHATML,
-        " {{ '' }}" CHATML, // a space that would be rendered
-        CHATML " ",         // likewise
-        LOOP " " TURN "{% endfor %}" GENERATION,
-        LOOP TURN "{% endfor %}",
-        LOOP TURN "\n{% endfor %}" GENERATION, // trim_blocks spares the newline after }}
-        LOOP "{{'<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>'"
-             " + '\n'}}{% endfor %}" GENERATION,
-        LOOP SYSTEM "{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}" GENERATION,
-        LOOP SYSTEM "{{ '<|im_end|>\n' }}{% endif %}" TURN "{% endfor %}" GENERATION,
-        LOOP SYSTEM "{{ '<|im_start|>system\n",
-        "{% if tools %}{{ tools }}{% endif %}" CHATML,
-        "{% for message in messages %}{{'<|im_start|>\\x' }}",
-        "{% for m in messages %}{{'[INST] ' + m['content']}}{% endfor %}",
+    static const struct {
+        const char *source, *expected;
+    } others[] = {
+        {"{{", "line 1: a tag does not end"},
+        {"\n{% for message in messages %}", "line 2: the template ends inside a block"},
+        {"{% include 'x' %}", "line 1: expected if, for, set"},
+        {"{% for message in messages %}{{ 'a\\x' }}", "an escape"},
+        {"{{ 'abc }}", "a string does not end"},
+        {"{{ a ? b }}", "a character that"},
+        {"{{ 1 + }}", "expected a value"},
+        {"{{ f(a=1, 2) }}", "expected a named argument"},
+        {"{% if a %}b{% endfor %}", "got endfor"},
+        {"{% endif %}", "got endif"},
+        {"{{ a }", "expected"},
+        {"{{ a %}", "expected }}"},
+        {"{# b", "a comment does not end"},
+        {"{{ 99999999999999999999 }}", "too large"},
+        {"\xff", "no valid UTF-8"},
     };
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        check_unsupported(others[i], "not one that gorgon knows");
+        check_unsupported(others[i].source, others[i].expected);
     check_unsupported(NULL, "absent");
+    check_unsupported("", "absent");
+}
+
+// Nesting is refused before anything recurses that deep.
+Test(chat, nesting_is_bounded)
+{
+    static const struct {
+        const char *begin, *unit;
+    } cases[] = {{"{{ ", "("},
+                 {"{{ ", "["},
+                 {"{{ ", "-"},
+                 {"{{ ", "not "},
+                 {"{{ ", "a if b else "},
+                 {"{{ ", "a["},
+                 {"", "{% if a %}"},
+                 {"", "{% for a in b %}"}};
+    static char source[16384];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t used = (size_t)snprintf(source, sizeof source, "%s", cases[i].begin);
+        for (size_t k = 0; k < 500; k++)
+            used += (size_t)snprintf(source + used, sizeof source - used, "%s", cases[i].unit);
+        check_unsupported(source, "expected less nesting");
+    }
+}
+
+static void check_error(const char *chat_template, gorgon_status status, const char *expected)
+{
+    gorgon_tokenizer *tokenizer = load(chat_template);
+    gorgon_error err = {0};
+    char *text = NULL;
+    cr_assert(gorgon_tokenizer_has_chat(tokenizer), "%s", chat_template);
+    cr_assert_eq(gorgon_tokenizer_chat(tokenizer, user, 2, true, &text, &err), status, "%s: %s",
+                 chat_template, err.message);
+    cr_assert(strstr(err.message, expected), "%s: %s", chat_template, err.message);
+    cr_assert_null(text);
+    gg_tokenizer_free(tokenizer);
+}
+
+Test(chat, what_a_template_cannot_do)
+{
+    check_error("{{ raise_exception('only one') }}", GORGON_ERROR_ARGUMENT,
+                "line 1: it refuses these messages: only one");
+    check_error("\n{{ a.b }}", GORGON_ERROR_ARGUMENT, "line 2: 'a' is undefined, it has no 'b'");
+    check_error("{{ 'a' + 1 }}", GORGON_ERROR_ARGUMENT, "cannot combine a string with an integer");
+    check_error("{{ 'a' + nothing }}", GORGON_ERROR_ARGUMENT, "undefined: nothing");
+    check_error("{{ messages | nonsense }}", GORGON_ERROR_UNSUPPORTED, "expected a text to print");
+    check_error("{{ 'a' | nonsense }}", GORGON_ERROR_UNSUPPORTED, "filter 'nonsense'");
+    check_error("{{ 'a' is nonsense }}", GORGON_ERROR_UNSUPPORTED, "test 'nonsense'");
+    check_error("{{ 'a'.nonsense() }}", GORGON_ERROR_UNSUPPORTED, "'nonsense' of a string");
+    check_error("{{ nonsense() }}", GORGON_ERROR_UNSUPPORTED, "undefined nonsense");
+    check_error("{{ 1 // 0 }}", GORGON_ERROR_ARGUMENT, "division by zero");
+    check_error("{{ 1 < 'a' }}", GORGON_ERROR_ARGUMENT, "cannot compare");
+    check_error("{% for x in 5 %}{% endfor %}", GORGON_ERROR_ARGUMENT, "to loop over");
+    check_error("{{ 9000000000000000 * 9000000000000000 }}", GORGON_ERROR_LIMIT, "too large");
+}
+
+// Programs that would run for long or grow without end are stopped.
+Test(chat, work_is_bounded)
+{
+    check_error("{% for i in range(1000000000) %}{% endfor %}", GORGON_ERROR_MEMORY, "no memory");
+    check_error("{% set l = range(3000) %}{% for i in l %}{% for j in l %}{% for k in l %}"
+                "{% endfor %}{% endfor %}{% endfor %}",
+                GORGON_ERROR_LIMIT, "less work");
+    check_error("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", GORGON_ERROR_LIMIT,
+                "nested at most");
+    check_error("{% set ns = namespace(a='aaaaaaaa') %}{% for i in range(100) %}"
+                "{% set ns.a = ns.a + ns.a %}{% endfor %}",
+                GORGON_ERROR_MEMORY, "no memory");
+    check_error("{% set ns = namespace(a='aaaaaaaa') %}{% for i in range(20) %}"
+                "{% set ns.a = ns.a + ns.a %}{% endfor %}"
+                "{% for i in range(1000) %}{{ ns.a }}{% endfor %}",
+                GORGON_ERROR_LIMIT, "the text grows above");
 }
 
 Test(chat, a_message_without_role_or_content)
@@ -156,5 +228,111 @@ Test(chat, a_message_without_role_or_content)
     cr_assert_eq(gorgon_tokenizer_chat(tokenizer, nameless, 1, true, &text, &second),
                  GORGON_ERROR_ARGUMENT);
     cr_assert_str_eq(second.message, "message 0 of 1 has no role");
+    gg_tokenizer_free(tokenizer);
+}
+
+static gorgon_tokenizer *load_with_ends(void)
+{
+    gorgon_tokenizer *tokenizer = NULL;
+    gorgon_error err = {0};
+    cr_assert_eq(gg_tokenizer_from_json(GG_TEST_DATA "/tokenizers/mistral", 0, &tokenizer, &err),
+                 GORGON_OK, "%s", err.message);
+    return tokenizer;
+}
+
+static void check_case(gorgon_tokenizer *tokenizer, const json_t *item, size_t line)
+{
+    const json_t *list = json_object_get(item, "messages");
+    const char *name = json_string_value(json_object_get(item, "name"));
+    const char *source =
+        name ? gorgon_chat_template(name) : json_string_value(json_object_get(item, "template"));
+    const char *expected = json_string_value(json_object_get(item, "text"));
+    gorgon_message messages[8];
+    gorgon_error err = {0};
+    char *text = NULL;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *message = json_array_get(list, i);
+        messages[i].role = json_string_value(json_object_get(message, "role"));
+        messages[i].content = json_string_value(json_object_get(message, "content"));
+    }
+    cr_assert_not_null(source, "line %zu", line);
+    cr_assert_eq(gorgon_tokenizer_set_chat(tokenizer, source, &err), GORGON_OK, "line %zu: %s",
+                 line, err.message);
+    gorgon_status status = gorgon_tokenizer_chat(
+        tokenizer, messages, json_array_size(list),
+        json_is_true(json_object_get(item, "add_generation_prompt")), &text, &err);
+    if (!expected) {
+        cr_assert_eq(status, GORGON_ERROR_ARGUMENT, "line %zu: %s", line, err.message);
+        return;
+    }
+    cr_assert_eq(status, GORGON_OK, "line %zu: %s", line, err.message);
+    cr_assert_str_eq(text, expected, "line %zu: '%s', expected '%s'", line, text, expected);
+    gorgon_free(text);
+}
+
+Test(chat, equals_jinja2)
+{
+    static const char path[] = GG_TEST_DATA "/chat.jsonl";
+    gorgon_tokenizer *tokenizer = load_with_ends();
+    FILE *stream = fopen(path, "rb");
+    cr_assert(stream, "cannot open %s", path);
+    gorgon_error err = {0};
+    char *line = NULL;
+    size_t capacity = 0, length, n = 0;
+    bool got;
+    while (gg_read_line(stream, path, &line, &capacity, &length, &got, &err) == GORGON_OK && got) {
+        json_error_t problem;
+        json_t *item = json_loadb(line, length, 0, &problem);
+        cr_assert(item, "line %zu: %s", n + 1, problem.text);
+        check_case(tokenizer, item, ++n);
+        json_decref(item);
+    }
+    cr_assert_eq(n, 84);
+    fclose(stream);
+    gg_free(line);
+    gg_tokenizer_free(tokenizer);
+}
+
+Test(chat, names)
+{
+    size_t n = 0;
+    for (; gorgon_chat_name(n); n++)
+        cr_assert_not_null(gorgon_chat_template(gorgon_chat_name(n)));
+    cr_assert_eq(n, 15);
+    cr_assert_null(gorgon_chat_template("nonsense"));
+    gorgon_tokenizer *tokenizer = load(CHATML);
+    gorgon_error err = {0};
+    cr_assert_eq(gorgon_tokenizer_set_chat(tokenizer, "{% x %}", &err), GORGON_ERROR_UNSUPPORTED);
+    cr_assert(gorgon_tokenizer_has_chat(tokenizer)); // the old one stays
+    gg_tokenizer_free(tokenizer);
+}
+
+// Allocation n fails, for every n.
+Test(chat, every_allocation_may_fail)
+{
+    static const char source[] =
+        "{% macro f(a) %}{{ a | upper }}{% endmacro %}{% set x %}{{ f('b\\n') }}{% endset %}"
+        "{% for m in messages %}{{ x + m.content.replace('i', 'a') }}{{ [1, {'k': 2}] | tojson }}"
+        "{% endfor %}";
+    gorgon_tokenizer *tokenizer = load(CHATML);
+    size_t refused = 0;
+    for (size_t fail = 1;; fail++) {
+        gorgon_error err = {0};
+        char *text = NULL;
+        gg_alloc_fail_at(fail);
+        gorgon_status status = gorgon_tokenizer_set_chat(tokenizer, source, &err);
+        if (status == GORGON_OK)
+            status = gorgon_tokenizer_chat(tokenizer, user, 1, true, &text, &err);
+        size_t made = gg_alloc_fail_at(0);
+        if (status == GORGON_OK)
+            cr_assert_str_eq(text, "B\nHa[1, {\"k\": 2}]");
+        else
+            cr_assert_eq(status, GORGON_ERROR_MEMORY, "%s", err.message);
+        refused += status != GORGON_OK;
+        gorgon_free(text);
+        if (status == GORGON_OK && made < fail)
+            break;
+    }
+    cr_assert_gt(refused, 4);
     gg_tokenizer_free(tokenizer);
 }
