@@ -18,7 +18,8 @@ static int compare_entries(const void *a, const void *b)
 
 void gg_prefix_set_fill(gg_prefix_set *set, gg_prefix_entry *entries, size_t n)
 {
-    qsort(entries, n, sizeof *entries, compare_entries);
+    if (n > 0) // entries may be NULL
+        qsort(entries, n, sizeof *entries, compare_entries);
     set->entries = entries;
     set->n = n;
     size_t at = 0;

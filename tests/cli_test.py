@@ -218,6 +218,33 @@ class Tokenize(Case):
         plain = self.tokenize([{"text": out["text"], "parse_special": True}])[0]
         self.assertEqual(plain["ids"], out["ids"])
 
+    def test_chat_template(self):
+        line = json.dumps({"messages": [{"role": "user", "content": "Hi"}],
+                           "add_generation_prompt": True}).encode() + b"\n"
+        path = self.file("own.jinja", b"{% for m in messages %}<{{ m.content }}>{% endfor %}")
+        for template, text in [("zephyr", "<|user|>\nHi"), (path, "<Hi>")]:
+            out = json.loads(self.call("tokenize", MODEL, "--chat", "--chat-template", template,
+                                       stdin=line).stdout)
+            self.assertTrue(out["text"].startswith(text), out["text"])
+        bad = self.file("bad.jinja", b"\n{% include 'x' %}")
+        for template, about in [("nonsense", "chatml, smollm2"), (bad, "line 2")]:
+            self.refused("tokenize", MODEL, "--chat", "--chat-template", template, about=about,
+                         stdin=line)
+            self.refused("run", MODEL, "-p", "a", "--chat", "--chat-template", template,
+                         about=about)
+        answers = [self.call("run", MODEL, "-p", "a", "-n", "4", "--chat", "--chat-template", t)
+                   .stdout for t in ("chatml", "vicuna")]
+        self.assertTrue(all(answers))
+
+    def test_tokenizer_of_a_directory(self):
+        directory = os.path.join(SOURCE, "tests", "data", "tokenizers", "mistral")
+        for path in (directory, os.path.join(directory, "tokenizer.json")):
+            out = json.loads(self.call("tokenize", path, stdin=b'{"text":"these"}\n').stdout)
+            text = json.loads(self.call("tokenize", path, "--decode",
+                                        stdin=json.dumps(out).encode() + b"\n").stdout)["text"]
+            self.assertEqual(text, "these")
+        self.refused("tokenize", os.path.dirname(directory), about="tokenizer.json", stdin=b"")
+
     def test_bad_lines(self):
         for line, args, about in [(b"not json\n", [], ":1: "), (b"[1]\n", [], ":1: "),
                                   (b'{"text":"\xff\xfe"}\n', [], ":1: "),

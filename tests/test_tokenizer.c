@@ -366,6 +366,23 @@ Test(tokenizer, pieces_of_smollm)
     gg_tokenizer_free(t);
 }
 
+Test(tokenizer, names_of_pretokenizers)
+{
+    static const char *const names[] = {"default",   "phi-2",        "llama3",     "qwen2",
+                                        "starcoder", "dbrx",         "tekken",     "gpt-4o",
+                                        "none",      "deepseek-llm", "deepseek-v3"};
+    static const char text[] = "  hello, aab12345!!\r\n\n \xc3\xa9\xe4\xb8\xad'll  ";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const tiny_spec spec = {.eos = TINY_EOS, .pre = names[i]};
+        gorgon_error err = {0};
+        gorgon_tokenizer *t = NULL;
+        cr_assert_eq(load_tiny(&spec, &t, &err), GORGON_OK, "%s: %s", names[i], err.message);
+        check_round_trip(t, text, sizeof text - 1, false, text, sizeof text - 1);
+        check_tokens(t, "hello", false, TOKENS("hello"));
+        gg_tokenizer_free(t);
+    }
+}
+
 Test(tokenizer, nul_bytes_and_empty_text)
 {
     gorgon_tokenizer *t = tiny_tokenizer();

@@ -48,86 +48,85 @@ static void check_refused(const char *text, const char *expected)
     cr_assert_null(tokenizer);
 }
 
+static const char *const bad_files[][2] = {
+    {"", "not JSON"},
+    {"[1]", "model: expected an object, got nothing"},
+    {"{}", "model: expected an object, got nothing"},
+    {"{\"model\":{\"type\":\"WordPiece\"}}",
+     "model.type: expected BPE or Unigram, got 'WordPiece'"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":[]}}",
+     "model.vocab: expected an object, got an array"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", "expected an array, got an object"},
+    {"{" MODEL "}", "expected a ByteLevel pre_tokenizer or U+2581 for spaces, got neither"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}," BYTES "}",
+     "expected an id below 1048576 for 'a'"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":9999999},\"merges\":[]}," BYTES "}",
+     "expected an id below"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}," BYTES "}",
+     "id 0 is both 'a' and 'b'"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}," BYTES "}", "expected 1 to"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}," BYTES "}",
+     "model.merges[0]: expected two tokens, got a string"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}," BYTES "}",
+     "expected two tokens, got an array"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"x\"]]}," BYTES "}",
+     "the right part of model.merges[0] is no token"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":5}," BYTES "}",
+     "model.merges: expected an array, got an integer"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}," BYTES "}",
+     "model.dropout: expected null, got a number"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],"
+     "\"end_of_word_suffix\":\"</w>\"}," BYTES "}",
+     "end_of_word_suffix: expected none, got '</w>'"},
+    {"{" MODEL "," BYTES ",\"added_tokens\":7}", "added_tokens: expected an array"},
+    {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":3}]}", "content: expected a string"},
+    {"{" MODEL "," BYTES ",\"added_tokens\":[{\"content\":\"x\"}]}", "id: expected an id"},
+    {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":0,\"content\":\"x\"}]}",
+     "id 0 is 'x', in model.vocab it is 'a'"},
+    {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":3,\"content\":\"a\"}]}",
+     "are the same token 'a'"},
+    {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":3,\"content\":\"\"}]}", "has 0 bytes"},
+    {"{" MODEL "," BYTES "," ADDED(",\"single_word\":true") "}", "single_word: expected false"},
+    {"{" MODEL "," BYTES ",\"normalizer\":{\"type\":\"Lowercase\"}}",
+     "normalizer: expected NFC, Prepend, Replace, Strip, Precompiled or a Sequence, got "
+     "'Lowercase'"},
+    {"{" MODEL "," BYTES ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"},"
+     "\"content\":\"y\"}}",
+     "got 'x'"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A?\"}}",
+     "byte 1 (0x3f) is not base64"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":"
+     "\"Precompiled\",\"precompiled_charsmap\":\"AAAAAAAA\"},{\"type\":\"Replace\",\"pattern\":"
+     "{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]}}",
+     "is not a trie"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}}",
+     "add_prefix_space: expected false"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Bert\"}}", "got 'Bert'"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":{}}}",
+     "expected a Sequence of at most 16 items"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
+     "\"pattern\":{\"Regex\":\"x+\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\","
+     "\"use_regex\":false}]}}",
+     "expected patterns of a known pre-tokenizer, got 1, the last is 'x+'"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},"
+     "\"behavior\":\"Contiguous\"}}",
+     "Split.behavior: expected Isolated, got 'Contiguous'"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\"}}",
+     "Metaspace.replacement: expected U+2581, got '_'"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]},\"pre_tokenizer\":{\"type\":"
+     "\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}}",
+     "model.vocab[0]: expected a token and its score"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":4},\"pre_tokenizer\":"
+     "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}}",
+     "unk_id: expected an id of the vocabulary"},
+    {"{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}", "nested"},
+    {"{\"a\":1,\"a\":2}", "duplicate object key"},
+};
+
 Test(tokenizer_json, what_is_refused)
 {
-    static const char *const cases[][2] = {
-        {"", "not JSON"},
-        {"[1]", "model: expected an object, got nothing"},
-        {"{}", "model: expected an object, got nothing"},
-        {"{\"model\":{\"type\":\"WordPiece\"}}",
-         "model.type: expected BPE or Unigram, got 'WordPiece'"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":[]}}",
-         "model.vocab: expected an object, got an array"},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", "expected an array, got an object"},
-        {"{" MODEL "}", "expected a ByteLevel pre_tokenizer or U+2581 for spaces, got neither"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}," BYTES "}",
-         "expected an id below 1048576 for 'a'"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":9999999},\"merges\":[]}," BYTES "}",
-         "expected an id below"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}," BYTES "}",
-         "id 0 is both 'a' and 'b'"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}," BYTES "}", "expected 1 to"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}," BYTES "}",
-         "model.merges[0]: expected two tokens, got a string"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}," BYTES "}",
-         "expected two tokens, got an array"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"x\"]]}," BYTES "}",
-         "the right part of model.merges[0] is no token"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":5}," BYTES "}",
-         "model.merges: expected an array, got an integer"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}," BYTES
-         "}",
-         "model.dropout: expected null, got a number"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],"
-         "\"end_of_word_suffix\":\"</w>\"}," BYTES "}",
-         "end_of_word_suffix: expected none, got '</w>'"},
-        {"{" MODEL "," BYTES ",\"added_tokens\":7}", "added_tokens: expected an array"},
-        {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":3}]}", "content: expected a string"},
-        {"{" MODEL "," BYTES ",\"added_tokens\":[{\"content\":\"x\"}]}", "id: expected an id"},
-        {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":0,\"content\":\"x\"}]}",
-         "id 0 is 'x', in model.vocab it is 'a'"},
-        {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":3,\"content\":\"a\"}]}",
-         "are the same token 'a'"},
-        {"{" MODEL "," BYTES ",\"added_tokens\":[{\"id\":3,\"content\":\"\"}]}", "has 0 bytes"},
-        {"{" MODEL "," BYTES "," ADDED(",\"single_word\":true") "}", "single_word: expected false"},
-        {"{" MODEL "," BYTES ",\"normalizer\":{\"type\":\"Lowercase\"}}",
-         "normalizer: expected NFC, Prepend, Replace, Strip, Precompiled or a Sequence, got "
-         "'Lowercase'"},
-        {"{" MODEL "," BYTES ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"},"
-         "\"content\":\"y\"}}",
-         "got 'x'"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A?\"}}",
-         "byte 1 (0x3f) is not base64"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":"
-         "\"Precompiled\",\"precompiled_charsmap\":\"AAAAAAAA\"},{\"type\":\"Replace\",\"pattern\":"
-         "{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]}}",
-         "is not a trie"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}}",
-         "add_prefix_space: expected false"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Bert\"}}", "got 'Bert'"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":{}}}",
-         "expected a Sequence of at most 16 items"},
-        {"{" MODEL
-         ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
-         "\"pattern\":{\"Regex\":\"x+\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\","
-         "\"use_regex\":false}]}}",
-         "expected patterns of a known pre-tokenizer, got 1, the last is 'x+'"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},"
-         "\"behavior\":\"Contiguous\"}}",
-         "Split.behavior: expected Isolated, got 'Contiguous'"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\"}}",
-         "Metaspace.replacement: expected U+2581, got '_'"},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]},\"pre_tokenizer\":{\"type\":"
-         "\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}}",
-         "model.vocab[0]: expected a token and its score"},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":4},\"pre_tokenizer\":"
-         "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}}",
-         "unk_id: expected an id of the vocabulary"},
-        {"{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}", "nested"},
-        {"{\"a\":1,\"a\":2}", "duplicate object key"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        check_refused(cases[i][0], cases[i][1]);
+    for (size_t i = 0; i < sizeof bad_files / sizeof bad_files[0]; i++)
+        check_refused(bad_files[i][0], bad_files[i][1]);
 }
 
 Test(tokenizer_json, ids_that_no_file_names)
