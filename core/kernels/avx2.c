@@ -168,8 +168,9 @@ INLINE void q_half(const gg_dtype type, const size_t rows, const uint8_t *tile, 
         const block w = block_of(type, tile, b);
         if (half == 0)
             prefetch(type, w, PREFETCH);
-        for (size_t h = 0; h < spans_of(type); h++)
-            q_span(type, rows, w, half, h, a, b, acc);
+        q_span(type, rows, w, half, 0, a, b, acc);
+        if (spans_of(type) > 1)
+            q_span(type, rows, w, half, 1, a, b, acc);
     }
 }
 

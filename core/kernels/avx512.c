@@ -33,7 +33,7 @@ INLINE __m512i dot4(__m512i acc, __m512i w, const int8_t *p)
 }
 
 // Span h of block b: 32 inputs, or 16 of a split type.
-INLINE void q_span(const gg_dtype type, const size_t rows, block w, size_t h, const q_rows *a,
+INLINE void q_span(const gg_dtype type, const size_t rows, block w, const size_t h, const q_rows *a,
                    size_t b, __m512 *acc)
 {
     const gg_weight_form f = gg_weight_form_of(type);
@@ -78,8 +78,9 @@ INLINE void q_tile(const gg_dtype type, const size_t rows, const uint8_t *tile, 
     for (size_t b = 0; b < a->n_blocks; b++) {
         const block w = block_of(type, tile, b);
         prefetch(type, w, PREFETCH);
-        for (size_t h = 0; h < spans_of(type); h++)
-            q_span(type, rows, w, h, a, b, acc);
+        q_span(type, rows, w, 0, a, b, acc);
+        if (spans_of(type) > 1)
+            q_span(type, rows, w, 1, a, b, acc);
     }
     UNROLL
     for (size_t r = 0; r < rows; r++)
