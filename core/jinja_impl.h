@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "core/error.h"
 #include "jinja.h"
 
 enum {
@@ -219,7 +220,7 @@ bool gg_jstring_is(gg_jstring s, const char *text);
 bool gg_jstring_same(gg_jstring a, gg_jstring b);
 
 // jinja_value.c. Failures are noted in the run; the value is undefined then.
-gg_jvalue gg_jrun_fail(gg_jrun *run, gorgon_status status, const char *format, ...);
+gg_jvalue gg_jrun_fail(gg_jrun *run, gorgon_status status, const char *format, ...) GG_PRINTF(3, 4);
 gg_jvalue gg_jv_bool(bool flag);
 gg_jvalue gg_jv_integer(int64_t number);
 gg_jvalue gg_jv_string(const char *text, size_t length); // borrowed

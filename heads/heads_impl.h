@@ -2,6 +2,7 @@
 #ifndef GG_HEADS_IMPL_H
 #define GG_HEADS_IMPL_H
 
+#include "core/error.h"
 #include "core/gguf.h"
 #include "core/tensor_file.h"
 #include "heads/head_set.h"
@@ -34,6 +35,6 @@ gorgon_status gg_heads_alloc_sets(gorgon_heads *heads, size_t n, gorgon_error *e
 gorgon_status gg_heads_alloc_parts(const gorgon_heads *heads, size_t set, gorgon_error *err);
 // A line for people about what is odd in a file that is used all the same; those beyond
 // GG_HEADS_WARNINGS are dropped, as are those for which there is no memory.
-void gg_heads_warn(gorgon_heads *heads, const char *format, ...);
+void gg_heads_warn(gorgon_heads *heads, const char *format, ...) GG_PRINTF(2, 3);
 
 #endif
