@@ -24,8 +24,10 @@ static inline void put(bytes *b, const void *data, size_t n)
 
 static inline void put_number(bytes *b, uint64_t value, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        put(b, &(uint8_t){i < 8 ? (uint8_t)(value >> (8 * i)) : 0}, 1);
+    for (size_t i = 0; i < n; i++, value >>= 8) {
+        uint8_t byte = value & 0xff;
+        put(b, &byte, 1);
+    }
 }
 
 static inline void put_text(bytes *b, const char *text)
