@@ -283,7 +283,7 @@ gorgon_status gg_hf_config_put(const gg_hf_config *c, gg_gguf_writer *w, gorgon_
         put_size(&p, "attention.sliding_window_pattern", c->window_period);
         put_real(&p, "rope.freq_base_swa", c->rope_base_window);
     }
-    if (c->query_width != c->head_dim)
+    if (c->family->four_norms || c->query_width != c->head_dim) // else readers ask the depth
         put_real(&p, "attention.scale", 1.0 / gg_sqrt((double)c->query_width));
     if (c->rope_factor > 1.0) {
         put_real(&p, "rope.scaling.factor", c->rope_factor);

@@ -8,9 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/alloc.h"
 #include "core/sampling.h"
-#include "heads/head_set.h"
+#include "heads_reference.h"
 
 #define TINY_MODEL GG_SOURCE_DIR "/models/tiny/tiny.gguf"
 
@@ -28,7 +27,11 @@ typedef struct heads_spec {
 // A set and the memory that it points to.
 typedef struct heads_fixture {
     gg_head_set_source source;
+    gg_head_part parts[GG_MAX_HEAD_PARTS];
+    size_t n_parts;
+    size_t at[GG_MAX_HEAD_PARTS]; // where each begins in the values
     float *values;
+    double *doubles;        // the values
     const float **pointers; // of the parts
     uint32_t *ids;
 } heads_fixture;
@@ -51,29 +54,32 @@ static inline heads_fixture heads_fixture_create(size_t d, size_t n_vocab, const
                                  .n_ffn = spec->n_ffn,
                                  .window = spec->window,
                                  .root_embedding = spec->root};
-    gg_head_part parts[GG_MAX_HEAD_PARTS];
-    const size_t n_parts = gg_head_parts(&shape, n_vocab, parts);
+    heads_fixture f = {.n_parts = 0};
     size_t n_values = 0;
-    for (size_t i = 0; i < n_parts; i++)
-        n_values += parts[i].n_out * (parts[i].n_in ? parts[i].n_in : 1);
-    heads_fixture f = {.values = gg_alloc(n_values, sizeof *f.values),
-                       .pointers = gg_alloc(n_parts, sizeof *f.pointers),
-                       .ids = gg_alloc(spec->n_draft, sizeof *f.ids)};
-    cr_assert(f.values && f.pointers && f.ids);
+    f.n_parts = gg_head_parts(&shape, n_vocab, f.parts);
+    for (size_t i = 0; i < f.n_parts; i++) {
+        f.at[i] = n_values;
+        n_values += f.parts[i].n_out * (f.parts[i].n_in ? f.parts[i].n_in : 1);
+    }
+    f.values = gg_alloc(n_values, sizeof *f.values);
+    f.doubles = gg_alloc(n_values, sizeof *f.doubles);
+    f.pointers = gg_alloc(f.n_parts, sizeof *f.pointers);
+    f.ids = gg_alloc(spec->n_draft, sizeof *f.ids);
+    cr_assert(f.values && f.doubles && f.pointers && f.ids);
     float scale = (spec->scale != 0.0f ? spec->scale : 1.0f) * 1.7f;
     for (size_t root = 1; root * root <= d; root++) {
         if ((root + 1) * (root + 1) > d)
             scale /= (float)root;
     }
-    for (size_t i = 0; i < n_values; i++)
+    for (size_t i = 0; i < n_values; i++) {
         f.values[i] = scale * fixture_random(spec->seed, i);
+        f.doubles[i] = (double)f.values[i];
+    }
     for (size_t i = 0; i < spec->n_draft; i++) // every stride-th id, from an odd start
         f.ids[i] =
             (uint32_t)(i * (n_vocab / spec->n_draft) + spec->seed % (n_vocab / spec->n_draft));
-    for (size_t i = 0, at = 0; i < n_parts; i++) {
-        f.pointers[i] = f.values + at;
-        at += parts[i].n_out * (parts[i].n_in ? parts[i].n_in : 1);
-    }
+    for (size_t i = 0; i < f.n_parts; i++)
+        f.pointers[i] = f.values + f.at[i];
     f.source = (gg_head_set_source){
         .shape = shape, .weight_type = spec->type, .draft_ids = f.ids, .data = f.pointers};
     return f;
@@ -92,9 +98,15 @@ static inline const float *fixture_part(const gg_head_set_source *source, gg_hea
     return NULL;
 }
 
+static inline reference heads_fixture_reference(const heads_fixture *f)
+{
+    return (reference){&f->source.shape, f->parts, f->n_parts, f->doubles, f->at};
+}
+
 static inline void heads_fixture_free(heads_fixture *f)
 {
     gg_free(f->values);
+    gg_free(f->doubles);
     gg_free(f->pointers);
     gg_free(f->ids);
 }

@@ -1,14 +1,11 @@
-// A small batch for every kind of heads, and its loss in double precision as heads/head_set.h has
-// it, word by word.
+// A small batch for every kind of heads, and its loss in double precision.
 #ifndef RECIPES_REFERENCE_H
 #define RECIPES_REFERENCE_H
 
 #include <criterion/criterion.h>
-#include <math.h>
-#include <string.h>
 
-#include "core/alloc.h"
 #include "core/sampling.h"
+#include "heads_reference.h"
 #include "trainers/head_trainer.h"
 
 enum {
@@ -130,102 +127,6 @@ static void free_problem(problem *p)
     gg_free(p->targets);
 }
 
-static const double *part(const problem *p, const double *w, gg_head_role role, size_t block,
-                          size_t head)
-{
-    return w + p->layout.at[gg_head_layout_find(&p->layout, role, head, block)];
-}
-
-// y += w x
-static void add_product(const double *w, size_t n_out, size_t n_in, const double *x, double *y)
-{
-    for (size_t o = 0; o < n_out; o++) {
-        for (size_t i = 0; i < n_in; i++)
-            y[o] += w[o * n_in + i] * x[i];
-    }
-}
-
-// z += f(W z + R tokens + b); n_tokens is 0 but in block 0.
-static void reference_block(const problem *p, const double *w, size_t block, size_t head,
-                            const double *tokens, size_t n_tokens, double *z)
-{
-    const bool activated = gg_head_traits_of(p->shape.kind)->activated;
-    double a[D];
-    memcpy(a, part(p, w, GG_PART_BIAS, block, head), sizeof a);
-    add_product(part(p, w, GG_PART_WEIGHT, block, head), D, D, z, a);
-    if (n_tokens > 0)
-        add_product(part(p, w, GG_PART_ROOT, 0, head), D, n_tokens * D, tokens, a);
-    for (size_t o = 0; o < D; o++)
-        z[o] += activated ? a[o] / (1.0 + exp(-a[o])) : a[o];
-}
-
-static void reference_norm(const double *x, double *n)
-{
-    double sum = 0.0;
-    for (size_t i = 0; i < D; i++)
-        sum += x[i] * x[i];
-    for (size_t i = 0; i < D; i++)
-        n[i] = x[i] / sqrt(sum / D + (double)GG_HEADS_ROOT_EPS);
-}
-
-static void reference_rope(double *x, double position)
-{
-    for (size_t i = 0; i < D; i += 2) {
-        const double j = (double)(i % HEAD_DIM) / 2.0;
-        const double angle = position * pow(GG_HEADS_ROPE_BASE, -2.0 * j / HEAD_DIM);
-        const double even = x[i], odd = x[i + 1];
-        x[i] = even * cos(angle) - odd * sin(angle);
-        x[i + 1] = even * sin(angle) + odd * cos(angle);
-    }
-}
-
-// a += of each attention head softmax(q . k / sqrt(head_dim)) v, over n positions
-static void reference_attention(const double *q, double (*k)[D], double (*v)[D], size_t n,
-                                double *a)
-{
-    for (size_t head = 0; head < D; head += HEAD_DIM) {
-        double weight[ROWS + CONTEXT + HEADS] = {0}, sum = 0.0;
-        for (size_t i = 0; i < n; i++) {
-            double score = 0.0;
-            for (size_t c = head; c < head + HEAD_DIM; c++)
-                score += q[c] * k[i][c];
-            weight[i] = exp(score / sqrt(HEAD_DIM));
-            sum += weight[i];
-        }
-        for (size_t i = 0; i < n; i++) {
-            for (size_t c = head; c < head + HEAD_DIM; c++)
-                a[c] += weight[i] / sum * v[i][c];
-        }
-    }
-}
-
-// z = layer(h[n - 1], past h[0] to h[n - 2]); the last stands at `position`.
-static void reference_layer(const problem *p, const double *w, double (*h)[D], size_t n,
-                            size_t position, double *z)
-{
-    const size_t seen = n < p->shape.window ? n : p->shape.window;
-    double x[D], q[D] = {0}, k[ROWS + CONTEXT + HEADS][D] = {0}, v[ROWS + CONTEXT + HEADS][D] = {0},
-                 a[D] = {0};
-    double gate[FFN] = {0}, up[FFN] = {0};
-    for (size_t i = 0; i < seen; i++) {
-        reference_norm(h[n - seen + i], x);
-        add_product(part(p, w, GG_PART_ATTN_K, 0, 0), D, D, x, k[i]);
-        add_product(part(p, w, GG_PART_ATTN_V, 0, 0), D, D, x, v[i]);
-        reference_rope(k[i], (double)(position + 1 + i) - (double)seen);
-    }
-    add_product(part(p, w, GG_PART_ATTN_Q, 0, 0), D, D, x, q);
-    reference_rope(q, (double)position);
-    reference_attention(q, k, v, seen, a);
-    memcpy(z, h[n - 1], sizeof x);
-    add_product(part(p, w, GG_PART_ATTN_OUTPUT, 0, 0), D, D, a, z);
-    reference_norm(z, x);
-    add_product(part(p, w, GG_PART_FFN_GATE, 0, 0), FFN, D, x, gate);
-    add_product(part(p, w, GG_PART_FFN_UP, 0, 0), FFN, D, x, up);
-    for (size_t i = 0; i < FFN; i++)
-        gate[i] *= up[i] / (1.0 + exp(-gate[i]));
-    add_product(part(p, w, GG_PART_FFN_DOWN, 0, 0), D, FFN, gate, z);
-}
-
 // Hidden state (0) or embedding (from 1 on) of an input row.
 static void reference_input(const problem *p, size_t row, size_t index, double *x)
 {
@@ -245,72 +146,36 @@ static size_t reference_past(const problem *p, size_t row, size_t i, size_t inde
     return past.context + past.rows;
 }
 
-// hydra++'s x: the layer over the hidden states up to the row's.
-static void reference_prefix(const problem *p, const double *w, size_t row, double *z)
+static reference reference_of(const problem *p, const double *w)
 {
-    double h[ROWS + CONTEXT][D];
-    size_t n = 0;
-    while (n < reference_past(p, row, n, 0, h[n]))
-        n++;
-    reference_input(p, row, 0, h[n]);
-    reference_layer(p, w, h, n + 1, row, z);
-}
-
-static void reference_eagle(const problem *p, const double *w, size_t row, size_t head, double *z)
-{
-    double h[ROWS + CONTEXT + HEADS][D], e[D];
-    size_t n = 0;
-    for (; n < reference_past(p, row, n, 0, h[n]); n++) {
-        reference_past(p, row, n, 1, e);
-        reference_block(p, w, 0, 0, e, 1, h[n]);
-    }
-    reference_input(p, row, 0, z);
-    for (size_t depth = 0; depth <= head; depth++) {
-        memcpy(h[n], z, sizeof e);
-        reference_input(p, row, 1 + depth, e);
-        reference_block(p, w, 0, 0, e, 1, h[n++]);
-        reference_layer(p, w, h, n, row + depth, z);
-    }
+    return (reference){&p->shape, p->layout.parts, p->layout.n_parts, w, p->layout.at};
 }
 
 // Output of the last block for one pair.
 static void reference_hidden(const problem *p, const double *w, size_t row, size_t head, double *z)
 {
-    const gg_head_shape *s = &p->shape;
-    const bool recurrent = s->kind == GG_HEADS_RECURRENT;
-    const bool hydra = s->kind == GG_HEADS_HYDRA || s->kind == GG_HEADS_HYDRA_PREFIX;
-    const size_t cell = recurrent ? 0 : head;
-    double e[HEADS][D], low[RANK] = {0};
-    if (s->kind == GG_HEADS_EAGLE) {
-        reference_eagle(p, w, row, head, z);
-        return;
+    const reference r = reference_of(p, w);
+    double h[ROWS + CONTEXT][D], after[ROWS + CONTEXT][D], e[HEADS][D];
+    size_t n = 0;
+    for (; n < reference_past(p, row, n, 0, h[n]); n++) {
+        if (gg_head_traits_of(p->shape.kind)->layer == GG_LAYER_CELL)
+            reference_past(p, row, n, 1, after[n]);
     }
+    reference_input(p, row, 0, h[n]);
     for (size_t i = 0; (2 + i) * D <= p->width; i++)
         reference_input(p, row, 1 + i, e[i]);
-    reference_input(p, row, 0, z);
-    if (s->kind == GG_HEADS_HYDRA_PREFIX)
-        reference_prefix(p, w, row, z);
-    for (size_t depth = 0; recurrent && depth < head; depth++)
-        reference_block(p, w, 0, 0, e[depth], 1, z);
-    if (recurrent)
-        reference_block(p, w, 0, 0, e[head], 1, z);
-    else
-        reference_block(p, w, 0, head, e[0], hydra ? head + 1 : s->root_embedding, z);
-    for (size_t block = 1; block < s->n_blocks; block++)
-        reference_block(p, w, block, cell, NULL, 0, z);
-    if (s->kind == GG_HEADS_MARKOV) {
-        add_product(part(p, w, GG_PART_DOWN, 0, head), RANK, D, e[head], low);
-        add_product(part(p, w, GG_PART_UP, 0, head), D, RANK, low, z);
-    }
+    const reference_rows rows = {n + 1, h[0], after[0]};
+    reference_state(&r, &rows, e[0], head + 1, z);
 }
 
 static void reference_logits(const problem *p, const double *w, size_t pair, double logits[OUT])
 {
+    const reference r = reference_of(p, w);
     double z[D];
     reference_hidden(p, w, pair / HEADS, pair % HEADS, z);
     memset(logits, 0, OUT * sizeof *logits);
     if (p->shape.own_output) {
-        add_product(part(p, w, GG_PART_OUTPUT, 0, pair % HEADS), OUT, D, z, logits);
+        reference_product(reference_part(&r, GG_PART_OUTPUT, pair % HEADS, 0), OUT, D, z, logits);
         return;
     }
     for (size_t o = 0; o < OUT; o++) {

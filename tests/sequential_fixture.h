@@ -3,7 +3,8 @@
 #ifndef SEQUENTIAL_FIXTURE_H
 #define SEQUENTIAL_FIXTURE_H
 
-#include "heads_reference.h"
+#include "heads/proposer.h"
+#include "heads_fixture.h"
 
 enum { DEPTHS = 4, DRAFT = 90, EDGES = GG_MAX_CHILDREN, ROWS = 100 };
 
@@ -95,6 +96,48 @@ static inline void *observed_state(const gg_proposer *p, const gg_observation *s
     return state;
 }
 
+// What the output sees after the rows seen and the tokens path[0 .. n), the root first.
+static inline void reference_path(const gorgon_model *model, const heads_fixture *f,
+                                  const gg_observation *seen, const gorgon_token *path, size_t n,
+                                  double *z)
+{
+    const size_t d = f->source.shape.d_model;
+    double *hidden = gg_alloc((2 * seen->n + n) * d, sizeof *hidden);
+    double *after = hidden + seen->n * d, *e = after + seen->n * d;
+    const reference_rows rows = {seen->n, hidden, after};
+    const reference r = heads_fixture_reference(f);
+    for (size_t i = 0; i < seen->n * d; i++)
+        hidden[i] = (double)seen->hidden[i / d][i % d];
+    for (size_t i = 0; i + 1 < seen->n; i++)
+        reference_embedding(model, seen->tokens[i + 1], after + i * d);
+    for (size_t k = 0; k < n; k++)
+        reference_embedding(model, path[k], e + k * d);
+    reference_state(&r, &rows, e, n, z);
+    gg_free(hidden);
+}
+
+// log q over the draft vocabulary there.
+static inline void reference_log_q(const gorgon_model *model, const heads_fixture *f,
+                                   const gg_observation *seen, const gorgon_token *path, size_t n,
+                                   double *log_q)
+{
+    const size_t d = f->source.shape.d_model, n_draft = f->source.shape.n_draft;
+    double *z = gg_alloc(d, sizeof *z), sum = 0.0;
+    float *row = gg_alloc(d, sizeof *row);
+    reference_path(model, f, seen, path, n, z);
+    for (size_t o = 0; o < n_draft; o++) {
+        gg_matrix_row(gg_model_output(model), f->ids[o], row);
+        log_q[o] = 0.0;
+        for (size_t i = 0; i < d; i++)
+            log_q[o] += (double)row[i] * z[i];
+        sum += exp(log_q[o]);
+    }
+    for (size_t o = 0; o < n_draft; o++)
+        log_q[o] -= log(sum);
+    gg_free(z);
+    gg_free(row);
+}
+
 static inline double log_q_of(const setting *t, const double *log_q, gorgon_token token)
 {
     for (size_t o = 0; o < DRAFT; o++) {
@@ -124,7 +167,7 @@ static inline void check_node(const setting *t, const gg_draft_tree *tree, uint3
     const size_t depth = tree->depth[node];
     for (size_t i = depth + 1, at = node; i-- > 0; at = (size_t)tree->parent[at])
         path[i] = tree->token[at];
-    reference_log_q(t->model, &t->f.source, seen, path, depth + 1, log_q);
+    reference_log_q(t->model, &t->f, seen, path, depth + 1, log_q);
     const double tolerance = t->tolerance * deviation(log_q, DRAFT);
     cr_assert_eq(n, EDGES);
     for (size_t i = 0; i < n; i++) {

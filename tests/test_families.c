@@ -98,6 +98,21 @@ Test(meaning, geometry_of_gemma3)
     close_model();
 }
 
+// Without the key a depth of 62 layers means the 27B model, whose scale is not that of its heads.
+Test(meaning, what_is_converted_says_its_query_scale)
+{
+    char path[64];
+    float scale = 0;
+    gg_gguf *file = NULL;
+    snprintf(path, sizeof path, "/tmp/gorgon-families-%d.gguf", (int)getpid());
+    cr_assert_eq(gorgon_model_convert(FAMILIES "gemma3", path, NULL), GORGON_OK);
+    cr_assert_eq(gg_gguf_open(path, &file, NULL), GORGON_OK);
+    cr_expect_eq(gg_gguf_get_f32(file, "gemma3.attention.scale", &scale, NULL), GORGON_OK);
+    cr_expect_float_eq(scale, 0.1767767f, 1e-7f); // 1 / sqrt(32)
+    gg_gguf_close(file);
+    unlink(path);
+}
+
 // With a window of w in three layers, position 0 reaches as far as 3 (w - 1) and no further.
 Test(meaning, a_window_holds_so_many_positions)
 {

@@ -83,53 +83,23 @@ static double dot(const float *a, const double *b, size_t n)
     return sum;
 }
 
-static double silu(double x)
-{
-    return x / (1.0 + exp(-x));
-}
-
-// The definition in heads/head_set.h, in double, from the trainer's floats. z: [d_model].
-static void reference_state(const setting *t, size_t head, const float *hidden, gorgon_token root,
-                            double *z)
-{
-    const gg_head_set_source *s = &t->f.source;
-    const size_t d = s->shape.d_model;
-    float *e = gg_alloc(d, sizeof *e);
-    double *x = gg_alloc(2 * d, sizeof *x), *embedding = x + d, square = 0.0;
-    gg_model_embed(t->model, root, e);
-    for (size_t i = 0; i < d; i++)
-        square += (double)e[i] * (double)e[i];
-    for (size_t i = 0; i < d; i++) {
-        embedding[i] = (double)e[i] / sqrt(square / (double)d + 1e-12);
-        z[i] = (double)hidden[i];
-    }
-    for (size_t b = 0; b < s->shape.n_blocks; b++) {
-        const float *w = fixture_part(s, GG_PART_WEIGHT, head, b);
-        const float *bias = fixture_part(s, GG_PART_BIAS, head, b);
-        memcpy(x, z, d * sizeof *x);
-        for (size_t o = 0; o < d; o++) {
-            double sum = dot(w + o * d, x, d) + (double)bias[o];
-            if (b == 0 && s->shape.root_embedding)
-                sum += dot(fixture_part(s, GG_PART_ROOT, head, 0) + o * d, embedding, d);
-            z[o] = x[o] + (s->shape.kind == GG_HEADS_LINEAR ? sum : silu(sum));
-        }
-    }
-    gg_free(e);
-    gg_free(x);
-}
-
 static void reference_logits(const setting *t, size_t head, const float *hidden, gorgon_token root,
                              double *logits)
 {
     const size_t d = t->g->d_model;
-    double *z = gg_alloc(d, sizeof *z);
+    double *x = gg_alloc(3 * d, sizeof *x), *e = x + d, *z = e + d;
     float *row = gg_alloc(d, sizeof *row);
-    reference_state(t, head, hidden, root, z);
+    const reference r = heads_fixture_reference(&t->f);
+    const reference_rows rows = {1, x, NULL};
+    for (size_t i = 0; i < d; i++)
+        x[i] = (double)hidden[i];
+    reference_embedding(t->model, root, e);
+    reference_state(&r, &rows, e, head + 1, z); // of the tokens these heads see the root alone
     for (size_t i = 0; i < t->n_out; i++) {
         gg_matrix_row(gg_model_output(t->model), id_of(t, i), row);
         logits[i] = dot(row, z, d);
     }
-    gg_free(z);
+    gg_free(x);
     gg_free(row);
 }
 

@@ -85,7 +85,7 @@ static void check_logits(const setting *t)
     for (size_t k = 0; k < DEPTHS; k++) {
         const float *row = logits + k * DRAFT;
         size_t best = 0;
-        reference_log_q(t->model, &t->f.source, &seen, path, k + 1, log_q);
+        reference_log_q(t->model, &t->f, &seen, path, k + 1, log_q);
         for (size_t o = 0; o < DRAFT; o++) {
             best = row[o] > row[best] ? o : best;
             cr_assert_float_eq((double)(row[o] - row[0]), log_q[o] - log_q[0], 4e-3);

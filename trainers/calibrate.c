@@ -39,9 +39,8 @@ typedef struct calibrator {
     size_t n_named;
     size_t n_drafts;    // so far in this round
     float *hidden;      // [context][d_model] of the current sequence's records
-    const float **rows; // [context] hidden state per position
+    const float **rows; // [context] hidden state per position, NULL where there is no record
     uint16_t *half;     // [context][d_model]
-    float *nothing;     // [d_model] zeros: positions without features
     float *logits;      // [TAUGHT_ROWS][n_vocab]
     gg_draft_tree *tree;
     size_t context, d_model, n_vocab, stride, seen; // every stride-th record is used
@@ -170,7 +169,7 @@ static gorgon_status load_hidden(calibrator *c, const gg_cache_sequence *s)
         half = c->half;
     }
     for (size_t p = 0; p < s->n_tokens; p++)
-        c->rows[p] = c->nothing;
+        c->rows[p] = NULL;
     for (size_t i = 0; i < s->n_records; i++) {
         float *to = c->hidden + i * c->d_model;
         gg_engine_kernels(c->engine)->from_f16(half + i * c->d_model, c->d_model, to);
@@ -346,11 +345,9 @@ static gorgon_status prepare(calibrator *c)
     c->hidden = gg_alloc(c->context * c->d_model, sizeof *c->hidden);
     c->half = gg_alloc(c->context * c->d_model, sizeof *c->half);
     c->rows = gg_alloc(c->context, sizeof *c->rows);
-    c->nothing = gg_alloc(c->d_model, sizeof *c->nothing);
     c->logits = gg_alloc(TAUGHT_ROWS * c->n_vocab, sizeof *c->logits);
     c->tree = gg_alloc(1, sizeof *c->tree);
-    if (status == GORGON_OK &&
-        (!c->logits || !c->hidden || !c->half || !c->rows || !c->nothing || !c->tree))
+    if (status == GORGON_OK && (!c->logits || !c->hidden || !c->half || !c->rows || !c->tree))
         status = gg_fail(c->err, GORGON_ERROR_MEMORY, "calibrate: out of memory");
     return status;
 }
@@ -367,7 +364,6 @@ static void release(calibrator *c)
     gg_free(c->hidden);
     gg_free(c->half);
     gg_free((void *)c->rows);
-    gg_free(c->nothing);
     gg_free(c->logits);
     gg_free(c->tree);
 }
