@@ -8,11 +8,11 @@
 
 enum { RAISE_EXCEPTION, NAMESPACE, DICT, RANGE, STRFTIME_NOW };
 
-gg_jvalue gg_jargument(const gg_jarguments *args, size_t place, const char *name)
+gg_jvalue gg_jargument(gg_jarguments *args, size_t place, const char *name)
 {
     for (size_t i = 0; i < args->n_named; i++) {
         if (gg_jstring_is(args->names[i], name))
-            return args->items[args->n - args->n_named + i];
+            return args->used[i] = true, args->items[args->n - args->n_named + i];
     }
     return place < args->n - args->n_named ? args->items[place] : (gg_jvalue){0};
 }
@@ -33,22 +33,31 @@ gg_jvalue gg_jrun_global(gg_jstring name)
     return gg_jv_undefined(name);
 }
 
-static gg_jvalue raise_exception(gg_jrun *run, const gg_jarguments *args)
+static gg_jvalue raise_exception(gg_jrun *run, gg_jarguments *args)
 {
     gg_jstring text = gg_jv_text(run, gg_jargument(args, 0, "message"));
     return gg_jrun_fail(run, GORGON_ERROR_ARGUMENT, "it refuses these messages: %.*s",
                         (int)(text.length < 150 ? text.length : 150), text.text);
 }
 
-static gg_jvalue make_dict(gg_jrun *run, const gg_jarguments *args)
+static gg_jvalue make_dict(gg_jrun *run, gg_jarguments *args)
 {
     gg_jvalue out = gg_jv_dict(run);
-    for (size_t i = 0; run->status == GORGON_OK && i < args->n_named; i++)
-        gg_jdict_set(run, out.of.dict, args->names[i], args->items[args->n - args->n_named + i]);
+    const size_t n_placed = args->n - args->n_named;
+    const gg_jvalue from = args->items[0];
+    if (n_placed > 1 || (n_placed == 1 && from.kind != GG_JV_DICT))
+        return gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "expected a mapping to copy, got %s",
+                            gg_jv_kind(from));
+    for (size_t i = 0; run->status == GORGON_OK && n_placed > 0 && i < from.of.dict->n; i++)
+        gg_jdict_set(run, out.of.dict, from.of.dict->keys[i], from.of.dict->values[i]);
+    for (size_t i = 0; run->status == GORGON_OK && i < args->n_named; i++) {
+        args->used[i] = true;
+        gg_jdict_set(run, out.of.dict, args->names[i], args->items[n_placed + i]);
+    }
     return out;
 }
 
-static gg_jvalue make_range(gg_jrun *run, const gg_jarguments *args)
+static gg_jvalue make_range(gg_jrun *run, gg_jarguments *args)
 {
     int64_t bounds[3] = {0, 0, 1};
     for (size_t i = 0; i < args->n && i < 3; i++) {
@@ -63,14 +72,13 @@ static gg_jvalue make_range(gg_jrun *run, const gg_jarguments *args)
     const bool up = bounds[2] > 0;
     for (int64_t i = bounds[0]; run->status == GORGON_OK && (up ? i < bounds[1] : i > bounds[1]);
          i += bounds[2]) {
-        if (++run->steps > GG_JINJA_STEPS)
-            return gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected a shorter range");
+        gg_jrun_work(run, 0);
         gg_jlist_add(run, out.of.list, gg_jv_integer(i));
     }
     return out;
 }
 
-static gg_jvalue format_time(gg_jrun *run, const gg_jarguments *args)
+static gg_jvalue format_time(gg_jrun *run, gg_jarguments *args)
 {
     enum { MOST = 128 };
     char format[64] = "";
@@ -94,7 +102,7 @@ static gg_jvalue format_time(gg_jrun *run, const gg_jarguments *args)
     return gg_jv_string(text, n);
 }
 
-gg_jvalue gg_jrun_function(gg_jrun *run, gg_jvalue callee, const gg_jarguments *args)
+gg_jvalue gg_jrun_function(gg_jrun *run, gg_jvalue callee, gg_jarguments *args)
 {
     switch (callee.integer) {
     case RAISE_EXCEPTION:
@@ -130,7 +138,7 @@ static gg_jvalue pairs_of(gg_jrun *run, const gg_jdict *dict, bool keys, bool va
 }
 
 static gg_jvalue dict_method(gg_jrun *run, const gg_jdict *dict, gg_jstring name,
-                             const gg_jarguments *args, bool *known)
+                             gg_jarguments *args, bool *known)
 {
     gg_jvalue key = gg_jargument(args, 0, "key"), value;
     *known = true;
@@ -149,12 +157,12 @@ static gg_jvalue dict_method(gg_jrun *run, const gg_jdict *dict, gg_jstring name
     return (gg_jvalue){0};
 }
 
-static gg_jvalue loop_cycle(const gg_jloop *loop, const gg_jarguments *args)
+static gg_jvalue loop_cycle(const gg_jloop *loop, gg_jarguments *args)
 {
     return args->n > 0 ? args->items[loop->index % args->n] : (gg_jvalue){0};
 }
 
-gg_jvalue gg_jrun_method(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg_jarguments *args)
+gg_jvalue gg_jrun_method(gg_jrun *run, gg_jvalue self, gg_jstring name, gg_jarguments *args)
 {
     bool known = false;
     gg_jvalue value = {0};
@@ -202,23 +210,49 @@ static gg_jvalue reversed(gg_jrun *run, gg_jvalue v)
     return out;
 }
 
-static gg_jvalue to_integer(gg_jvalue v)
+static size_t count_digits(gg_jstring s, size_t from)
 {
-    int64_t number = 0;
-    if (v.kind == GG_JV_REAL)
-        return gg_jv_integer(v.real < 9e15 && v.real > -9e15 ? (int64_t)v.real : 0);
-    if (v.kind != GG_JV_STRING)
+    size_t at = from;
+    while (at < s.length && s.text[at] >= '0' && s.text[at] <= '9')
+        at++;
+    return at - from;
+}
+
+// "-12", also "-12.5"; false if it is none.
+static bool read_integer(gg_jstring s, int64_t *number)
+{
+    const size_t before = gg_spaces_before(s.text, s.length);
+    s = (gg_jstring){s.text + before, s.length - before};
+    s.length -= gg_spaces_after(s.text, s.length);
+    const size_t sign = s.length > 0 && (s.text[0] == '-' || s.text[0] == '+');
+    const size_t n = count_digits(s, sign);
+    size_t end = sign + n;
+    if (end < s.length && s.text[end] == '.')
+        end += 1 + count_digits(s, end + 1);
+    if (n == 0 || n > 15 || end < s.length)
+        return false;
+    *number = 0;
+    for (size_t i = sign; i < sign + n; i++)
+        *number = *number * 10 + (s.text[i] - '0');
+    if (s.text[0] == '-')
+        *number = -*number;
+    return true;
+}
+
+static gg_jvalue to_integer(gg_jvalue v, gg_jvalue otherwise)
+{
+    int64_t number;
+    if (v.kind == GG_JV_REAL && v.real < 9e15 && v.real > -9e15)
+        return gg_jv_integer((int64_t)v.real);
+    if (v.kind == GG_JV_BOOL || v.kind == GG_JV_INTEGER)
         return gg_jv_integer(v.integer);
-    for (size_t i = 0; i < v.string.length && i < 15; i++) {
-        if (v.string.text[i] < '0' || v.string.text[i] > '9')
-            return gg_jv_integer(0);
-        number = number * 10 + (v.string.text[i] - '0');
-    }
-    return gg_jv_integer(number);
+    if (v.kind == GG_JV_STRING && read_integer(v.string, &number))
+        return gg_jv_integer(number);
+    return otherwise.kind == GG_JV_UNDEFINED ? gg_jv_integer(0) : otherwise;
 }
 
 // select and reject (test of the item), selectattr and rejectattr (of its attribute), map.
-static gg_jvalue selected(gg_jrun *run, gg_jvalue v, gg_jstring name, const gg_jarguments *args)
+static gg_jvalue selected(gg_jrun *run, gg_jvalue v, gg_jstring name, gg_jarguments *args)
 {
     const bool by_attribute = name.length > 6, map = name.text[0] == 'm';
     const bool keep = name.text[0] == 's';
@@ -245,7 +279,7 @@ static gg_jvalue selected(gg_jrun *run, gg_jvalue v, gg_jstring name, const gg_j
     return out;
 }
 
-static gg_jvalue filter_list(gg_jrun *run, gg_jvalue v, gg_jstring name, const gg_jarguments *args,
+static gg_jvalue filter_list(gg_jrun *run, gg_jvalue v, gg_jstring name, gg_jarguments *args,
                              bool *known)
 {
     *known = true;
@@ -269,7 +303,28 @@ static gg_jvalue filter_list(gg_jrun *run, gg_jvalue v, gg_jstring name, const g
     return v;
 }
 
-gg_jvalue gg_jrun_filter(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg_jarguments *args)
+static gg_jvalue filter_json(gg_jrun *run, gg_jvalue v, gg_jarguments *args)
+{
+    const gg_jvalue indent = gg_jargument(args, 0, "indent");
+    if (gg_jv_true(gg_jargument(args, SIZE_MAX, "ensure_ascii")))
+        return gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "expected ensure_ascii to be false");
+    return gg_jv_json(run, v, indent.kind == GG_JV_INTEGER ? (size_t)indent.integer : 0);
+}
+
+static gg_jvalue filter_join(gg_jrun *run, gg_jvalue v, gg_jarguments *args)
+{
+    const gg_jvalue by = gg_jargument(args, 0, "d"), field = gg_jargument(args, 1, "attribute");
+    bool known;
+    if (field.kind == GG_JV_STRING) {
+        gg_jarguments map = {.n = 1, .n_named = 1, .items = {field}, .names = {{"attribute", 9}}};
+        v = selected(run, v, (gg_jstring){"map", 3}, &map);
+    }
+    gg_jarguments list = {.n = 1, .items = {v}};
+    return gg_jrun_string_method(run, by.kind == GG_JV_STRING ? by.string : (gg_jstring){"", 0},
+                                 (gg_jstring){"join", 4}, &list, &known);
+}
+
+gg_jvalue gg_jrun_filter(gg_jrun *run, gg_jvalue self, gg_jstring name, gg_jarguments *args)
 {
     bool known = false;
     gg_jvalue value = filter_list(run, self, name, args, &known);
@@ -281,27 +336,28 @@ gg_jvalue gg_jrun_filter(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg
         return missing ? args->n > 0 ? gg_jargument(args, 0, "default_value") : gg_jv_string("", 0)
                        : self;
     }
-    if (gg_jstring_is(name, "tojson")) {
-        const gg_jvalue indent = gg_jargument(args, 0, "indent");
-        return gg_jv_json(run, self, indent.kind == GG_JV_INTEGER ? (size_t)indent.integer : 0);
-    }
+    if (gg_jstring_is(name, "tojson"))
+        return filter_json(run, self, args);
     if (gg_jstring_is(name, "int"))
-        return to_integer(self);
-    if (gg_jstring_is(name, "join")) {
-        gg_jarguments list = {.n = 1, .items = {self}};
-        const gg_jvalue by = gg_jargument(args, 0, "d");
-        return gg_jrun_string_method(run, by.kind == GG_JV_STRING ? by.string : (gg_jstring){"", 0},
-                                     name, &list, &known);
-    }
-    const gg_jstring text = gg_jv_text(run, self);
+        return to_integer(self, gg_jargument(args, 0, "default"));
+    if (gg_jstring_is(name, "join"))
+        return filter_join(run, self, args);
+    const bool printed = self.kind < GG_JV_LIST; // the others have no text
+    const gg_jstring text = printed ? gg_jv_text(run, self) : (gg_jstring){0};
     if (run->status != GORGON_OK)
         return self;
+    if (!printed)
+        return gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "the filter '%.*s' of %s is not known",
+                            (int)(name.length < 40 ? name.length : 40), name.text,
+                            gg_jv_kind(self));
     if (gg_jstring_is(name, "string") || gg_jstring_is(name, "safe"))
         return gg_jv_string(text.text, text.length);
-    const gg_jstring method = gg_jstring_is(name, "trim")    ? (gg_jstring){"strip", 5}
-                              : gg_jstring_is(name, "title") ? (gg_jstring){"title|", 6}
-                                                             : name;
-    value = gg_jrun_string_method(run, text, method, args, &known);
+    if (gg_jstring_is(name, "trim")) {
+        gg_jarguments set = {.n = 1, .items = {gg_jargument(args, 0, "chars")}};
+        return gg_jrun_string_method(run, text, (gg_jstring){"strip", 5}, &set, &known);
+    }
+    value = gg_jrun_string_method(
+        run, text, gg_jstring_is(name, "title") ? (gg_jstring){"title|", 6} : name, args, &known);
     if (known || run->status != GORGON_OK)
         return value;
     return gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "the filter '%.*s' is not known",
@@ -346,21 +402,22 @@ static bool test_kind(gg_jvalue v, gg_jstring name, bool *known)
     return false;
 }
 
-bool gg_jrun_test(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg_jarguments *args)
+bool gg_jrun_test(gg_jrun *run, gg_jvalue self, gg_jstring name, gg_jarguments *args)
 {
     static const struct {
         const char *name;
         int op;
     } comparisons[] = {
-        {"equalto", GG_JOP_EQ}, {"eq", GG_JOP_EQ}, {"==", GG_JOP_EQ},    {"sameas", GG_JOP_EQ},
+        {"equalto", GG_JOP_EQ}, {"eq", GG_JOP_EQ}, {"==", GG_JOP_EQ},    {"in", GG_JOP_IN},
         {"ne", GG_JOP_NE},      {"!=", GG_JOP_NE}, {"lt", '<'},          {"lessthan", '<'},
         {"le", GG_JOP_LE},      {"gt", '>'},       {"greaterthan", '>'}, {"ge", GG_JOP_GE},
-        {"in", GG_JOP_IN},
     };
     bool known;
     bool result = test_kind(self, name, &known);
     if (known)
         return result;
+    if (gg_jstring_is(name, "sameas") && args->n > 0)
+        return self.kind == args->items[0].kind && gg_jv_equal(run, self, args->items[0]);
     for (size_t i = 0; args->n > 0 && i < sizeof comparisons / sizeof comparisons[0]; i++) {
         if (gg_jstring_is(name, comparisons[i].name))
             return gg_jv_true(gg_jv_compare(run, comparisons[i].op, self, args->items[0]));

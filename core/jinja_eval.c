@@ -48,6 +48,8 @@ static gg_jvalue attribute(gg_jrun *run, gg_jvalue base, gg_jstring name)
                             (int)(base.string.length < 40 ? base.string.length : 40),
                             base.string.text ? base.string.text : "",
                             (int)(name.length < 40 ? name.length : 40), name.text);
+    if (base.kind == GG_JV_DICT)
+        gg_jrun_work(run, base.of.dict->n * sizeof name);
     if (base.kind == GG_JV_DICT && gg_jdict_get(base.of.dict, name, &value))
         return value;
     if (base.kind == GG_JV_LOOP)
@@ -127,13 +129,10 @@ static gg_jvalue slice(gg_jrun *run, const gg_jnode *node)
 static bool contains(gg_jrun *run, gg_jvalue base, gg_jvalue item)
 {
     gg_jvalue unused;
-    // Looking through much counts as much work.
-    run->steps += base.string.length / 256;
     switch (base.kind) {
     case GG_JV_LIST:
-        run->steps += base.of.list->n / 16;
         for (size_t i = 0; i < base.of.list->n; i++) {
-            if (gg_jv_equal(base.of.list->items[i], item))
+            if (gg_jv_equal(run, base.of.list->items[i], item))
                 return true;
         }
         return false;
@@ -173,7 +172,7 @@ static int order_of(gg_jstring a, gg_jstring b)
 gg_jvalue gg_jv_compare(gg_jrun *run, int op, gg_jvalue a, gg_jvalue b)
 {
     if (op == GG_JOP_EQ || op == GG_JOP_NE)
-        return gg_jv_bool(gg_jv_equal(a, b) == (op == GG_JOP_EQ));
+        return gg_jv_bool(gg_jv_equal(run, a, b) == (op == GG_JOP_EQ));
     if (op == GG_JOP_IN || op == GG_JOP_NOT_IN)
         return gg_jv_bool(contains(run, b, a) == (op == GG_JOP_IN));
     int order;
@@ -332,11 +331,33 @@ static void read_arguments(gg_jrun *run, const gg_jnode *node, gg_jarguments *ar
         args->names[i] = node->names[i];
 }
 
+static gg_jvalue call_value(gg_jrun *run, gg_jvalue callee, gg_jarguments *args)
+{
+    if (callee.kind == GG_JV_MACRO)
+        return gg_jrun_macro(run, callee.of.macro, args);
+    if (callee.kind == GG_JV_FUNCTION)
+        return gg_jrun_function(run, callee, args);
+    return gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "expected a function to call, got %s%s%.*s",
+                        gg_jv_kind(callee), callee.string.length > 0 ? " " : "",
+                        (int)(callee.string.length < 40 ? callee.string.length : 40),
+                        callee.string.text ? callee.string.text : "");
+}
+
+static void check_used(gg_jrun *run, const gg_jarguments *args)
+{
+    for (size_t i = 0; i < args->n_named; i++) {
+        const gg_jstring name = args->names[i];
+        if (!args->used[i])
+            gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "the argument '%.*s' is not known here",
+                         (int)(name.length < 40 ? name.length : 40), name.text);
+    }
+}
+
 // object.method(..), function(..) or macro(..).
 static gg_jvalue call(gg_jrun *run, const gg_jnode *node)
 {
     gg_jarguments args;
-    gg_jvalue self = {0}, callee;
+    gg_jvalue self = {0}, callee, result;
     const bool method = node->a->kind == GG_J_ATTR;
     if (method) {
         self = gg_jrun_eval(run, node->a->a);
@@ -350,29 +371,28 @@ static gg_jvalue call(gg_jrun *run, const gg_jnode *node)
     run->line = node->line;
     if (run->status != GORGON_OK)
         return (gg_jvalue){0};
-    if (callee.kind == GG_JV_MACRO)
-        return gg_jrun_macro(run, callee.of.macro, &args);
-    if (callee.kind == GG_JV_FUNCTION)
-        return gg_jrun_function(run, callee, &args);
-    if (method)
-        return gg_jrun_method(run, self, node->a->string, &args);
-    return gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "expected a function to call, got %s%s%.*s",
-                        gg_jv_kind(callee), callee.string.length > 0 ? " " : "",
-                        (int)(callee.string.length < 40 ? callee.string.length : 40),
-                        callee.string.text ? callee.string.text : "");
+    if (method && callee.kind != GG_JV_MACRO && callee.kind != GG_JV_FUNCTION)
+        result = gg_jrun_method(run, self, node->a->string, &args);
+    else
+        result = call_value(run, callee, &args);
+    check_used(run, &args);
+    return result;
 }
 
 static gg_jvalue applied(gg_jrun *run, const gg_jnode *node)
 {
     gg_jarguments args;
-    gg_jvalue self = gg_jrun_eval(run, node->a);
+    gg_jvalue result, self = gg_jrun_eval(run, node->a);
     read_arguments(run, node, &args);
     run->line = node->line;
     if (run->status != GORGON_OK)
         return self;
     if (node->kind == GG_J_FILTER)
-        return gg_jrun_filter(run, self, node->string, &args);
-    return gg_jv_bool(gg_jrun_test(run, self, node->string, &args) == (node->number == 0));
+        result = gg_jrun_filter(run, self, node->string, &args);
+    else
+        result = gg_jv_bool(gg_jrun_test(run, self, node->string, &args) == (node->number == 0));
+    check_used(run, &args);
+    return result;
 }
 
 static gg_jvalue collection(gg_jrun *run, const gg_jnode *node)
@@ -455,10 +475,13 @@ gg_jvalue gg_jrun_eval(gg_jrun *run, const gg_jnode *node)
     run->line = node->line;
     if (run->status != GORGON_OK)
         return (gg_jvalue){0};
-    if (++run->steps > GG_JINJA_STEPS || run->depth >= GG_JINJA_FRAMES)
-        return gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected an expression of less work");
+    if (run->depth >= GG_JINJA_FRAMES)
+        return gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected less nesting");
     run->depth++;
     gg_jvalue value = evaluate(run, node);
     run->depth--;
+    // What is done with the value costs as much as it is large.
+    gg_jrun_work(run,
+                 value.kind == GG_JV_LIST ? value.of.list->n * sizeof value : value.string.length);
     return value;
 }

@@ -12,7 +12,7 @@ enum {
     GG_JINJA_CALLS = 16,       // nesting of macro calls
     GG_JINJA_FRAMES = 800,     // nodes under evaluation at a time
     GG_JINJA_SOURCE = 1 << 20, // bytes of a template
-    GG_JINJA_STEPS = 4 << 20,  // nodes evaluated in one rendering
+    GG_JINJA_STEPS = 4 << 20,  // of work in one rendering, and one more per byte of the messages
     GG_JINJA_ARGS = 8,         // of a call
     GG_JINJA_NAMES = 256,      // variables at a time
 };
@@ -194,6 +194,7 @@ struct gg_jloop {
 typedef struct gg_jarguments {
     gg_jvalue items[GG_JINJA_ARGS];
     gg_jstring names[GG_JINJA_ARGS]; // of the last n_named
+    bool used[GG_JINJA_ARGS];        // of these, those that were looked for
     size_t n, n_named;
 } gg_jarguments;
 
@@ -209,7 +210,7 @@ typedef struct gg_jrun {
     size_t n_names, scope; // names from `scope` on belong to the innermost block
     char *out;
     size_t out_n, out_capacity, out_most;
-    size_t steps, calls, depth;
+    size_t steps, most_steps, calls, depth;
     int leave; // 0, or the kind of the break or continue under way
     uint32_t line;
     gorgon_status status;
@@ -221,6 +222,8 @@ bool gg_jstring_same(gg_jstring a, gg_jstring b);
 
 // jinja_value.c. Failures are noted in the run; the value is undefined then.
 gg_jvalue gg_jrun_fail(gg_jrun *run, gorgon_status status, const char *format, ...) GG_PRINTF(3, 4);
+// Counts a step, and one more per 256 bytes that it looks at; fails when they are too many.
+void gg_jrun_work(gg_jrun *run, size_t bytes);
 gg_jvalue gg_jv_bool(bool flag);
 gg_jvalue gg_jv_integer(int64_t number);
 gg_jvalue gg_jv_string(const char *text, size_t length); // borrowed
@@ -232,7 +235,7 @@ void gg_jlist_add(gg_jrun *run, gg_jlist *list, gg_jvalue value);
 void gg_jdict_set(gg_jrun *run, gg_jdict *dict, gg_jstring key, gg_jvalue value);
 bool gg_jdict_get(const gg_jdict *dict, gg_jstring key, gg_jvalue *value);
 bool gg_jv_true(gg_jvalue v);
-bool gg_jv_equal(gg_jvalue a, gg_jvalue b);
+bool gg_jv_equal(gg_jrun *run, gg_jvalue a, gg_jvalue b);
 const char *gg_jv_kind(gg_jvalue v);              // for messages
 char *gg_jrun_bytes(gg_jrun *run, size_t n);      // NULL after a failure
 gg_jstring gg_jv_text(gg_jrun *run, gg_jvalue v); // as it is printed
@@ -247,18 +250,19 @@ gg_jvalue gg_jrun_eval(gg_jrun *run, const gg_jnode *node);
 gg_jvalue gg_jv_item(gg_jrun *run, gg_jvalue base, gg_jvalue key);
 gg_jvalue gg_jv_compare(gg_jrun *run, int op, gg_jvalue a, gg_jvalue b);
 // jinja_run.c
-gg_jvalue gg_jrun_macro(gg_jrun *run, const gg_jnode *macro, const gg_jarguments *args);
+gg_jvalue gg_jrun_macro(gg_jrun *run, const gg_jnode *macro, gg_jarguments *args);
 void gg_jrun_set(gg_jrun *run, gg_jstring name, gg_jvalue value);
 // jinja_builtin.c, jinja_string.c
-gg_jvalue gg_jrun_function(gg_jrun *run, gg_jvalue callee, const gg_jarguments *args);
-gg_jvalue gg_jrun_method(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg_jarguments *args);
-gg_jvalue gg_jrun_filter(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg_jarguments *args);
-bool gg_jrun_test(gg_jrun *run, gg_jvalue self, gg_jstring name, const gg_jarguments *args);
+gg_jvalue gg_jrun_function(gg_jrun *run, gg_jvalue callee, gg_jarguments *args);
+gg_jvalue gg_jrun_method(gg_jrun *run, gg_jvalue self, gg_jstring name, gg_jarguments *args);
+gg_jvalue gg_jrun_filter(gg_jrun *run, gg_jvalue self, gg_jstring name, gg_jarguments *args);
+bool gg_jrun_test(gg_jrun *run, gg_jvalue self, gg_jstring name, gg_jarguments *args);
 // A string's method, or *known is false.
-gg_jvalue gg_jrun_string_method(gg_jrun *run, gg_jstring self, gg_jstring name,
-                                const gg_jarguments *args, bool *known);
-// An argument by place or name; undefined if there is none.
-gg_jvalue gg_jargument(const gg_jarguments *args, size_t place, const char *name);
+gg_jvalue gg_jrun_string_method(gg_jrun *run, gg_jstring self, gg_jstring name, gg_jarguments *args,
+                                bool *known);
+// An argument by place or name; undefined if there is none. A named one that nothing looks for is
+// refused after the call.
+gg_jvalue gg_jargument(gg_jarguments *args, size_t place, const char *name);
 // The functions that templates find by name; undefined if `name` is none.
 gg_jvalue gg_jrun_global(gg_jstring name);
 

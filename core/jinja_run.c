@@ -122,14 +122,15 @@ static void run_for(gg_jrun *run, const gg_jnode *node)
     items = filtered(run, node, items);
     if (run->status != GORGON_OK)
         return;
-    gg_jloop loop = {.list = items.of.list};
-    gg_jvalue value = {.kind = GG_JV_LOOP, .of.loop = &loop};
-    for (; run->status == GORGON_OK && loop.index < loop.list->n; loop.index++) {
-        if (++run->steps > GG_JINJA_STEPS)
-            gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected loops of less work");
+    void *block = gg_jrun_bytes(run, sizeof(gg_jloop)); // a template may keep it
+    gg_jloop *loop = block;
+    const gg_jlist *list = items.of.list;
+    for (size_t i = 0; run->status == GORGON_OK && i < list->n; i++) {
+        gg_jrun_work(run, 0);
+        *loop = (gg_jloop){.list = list, .index = i};
         run->scope = n_names;
-        gg_jrun_set(run, (gg_jstring){"loop", 4}, value);
-        assign(run, node, loop.list->items[loop.index]);
+        gg_jrun_set(run, (gg_jstring){"loop", 4}, (gg_jvalue){.kind = GG_JV_LOOP, .of.loop = loop});
+        assign(run, node, list->items[i]);
         run_body(run, node->body);
         run->n_names = n_names;
         run->scope = scope;
@@ -138,7 +139,7 @@ static void run_for(gg_jrun *run, const gg_jnode *node)
         if (leave == GG_J_BREAK)
             break;
     }
-    if (run->status == GORGON_OK && loop.list->n == 0)
+    if (run->status == GORGON_OK && list->n == 0)
         run_body(run, node->otherwise);
 }
 
@@ -149,9 +150,9 @@ static void run_set(gg_jrun *run, const gg_jnode *node)
         value = gg_jrun_eval(run, node->b);
     } else {
         const size_t start = run->out_n, n_names = run->n_names, scope = run->scope;
+        run->scope = n_names;
         run_body(run, node->body);
         value = take_output(run, start);
-        run->scope = n_names;
         gg_jrun_set(run, (gg_jstring){"", 0}, value);
         value = gg_jrun_eval(run, node->b);
         run->n_names = n_names;
@@ -216,8 +217,7 @@ static void run_body(gg_jrun *run, const gg_jnode *node)
         gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected less nesting");
     for (; node && run->status == GORGON_OK && run->leave == 0; node = node->next) {
         run->line = node->line;
-        if (++run->steps > GG_JINJA_STEPS)
-            gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected a template of less work");
+        gg_jrun_work(run, 0);
         run_statement(run, node);
     }
     run->depth--;
@@ -225,7 +225,7 @@ static void run_body(gg_jrun *run, const gg_jnode *node)
 
 // What a macro's name finds at its place in the template is what it finds when called: templates
 // define macros at the top, where only their own names differ.
-gg_jvalue gg_jrun_macro(gg_jrun *run, const gg_jnode *macro, const gg_jarguments *args)
+gg_jvalue gg_jrun_macro(gg_jrun *run, const gg_jnode *macro, gg_jarguments *args)
 {
     const size_t n_names = run->n_names, scope = run->scope, start = run->out_n;
     gg_jvalue values[GG_JINJA_ARGS];
@@ -246,7 +246,7 @@ gg_jvalue gg_jrun_macro(gg_jrun *run, const gg_jnode *macro, const gg_jarguments
         for (size_t k = 0; k < args->n_named; k++) {
             if (gg_jstring_same(args->names[k], name)) {
                 values[i] = args->items[args->n - args->n_named + k];
-                given = true;
+                given = args->used[k] = true;
             }
         }
         if (!given && macro->items[i])
@@ -282,6 +282,8 @@ static void set_inputs(gg_jrun *run, const gg_jinja_input *input)
     gg_jrun_set(run, (gg_jstring){"messages", 8}, messages);
     gg_jrun_set(run, (gg_jstring){"add_generation_prompt", 21},
                 gg_jv_bool(input->add_generation_prompt));
+    gg_jrun_set(run, (gg_jstring){"tools", 5}, gg_jv_none());
+    gg_jrun_set(run, (gg_jstring){"documents", 9}, gg_jv_none());
     if (input->bos)
         gg_jrun_set(run, (gg_jstring){"bos_token", 9}, gg_jv_string(input->bos, input->bos_length));
     if (input->eos)
@@ -289,15 +291,17 @@ static void set_inputs(gg_jrun *run, const gg_jinja_input *input)
     run->scope = 0;
 }
 
-// Bytes that a rendering may use: templates copy each message a few times.
-static size_t memory_for(const gg_jinja_input *input)
+// What a rendering may use: templates copy each message a few times.
+static void set_limits(gg_jrun *run, const gg_jinja_input *input)
 {
-    size_t bytes = (size_t)32 << 20;
+    run->arena.most = (size_t)32 << 20;
+    run->most_steps = GG_JINJA_STEPS;
     for (size_t i = 0; i < input->n_messages; i++) {
         size_t n = strlen(input->messages[i].content);
-        bytes += 1024 + (n < SIZE_MAX / 512 / (input->n_messages + 1) ? 128 * n : 0);
+        run->arena.most += 1024 + (n < SIZE_MAX / 512 / (input->n_messages + 1) ? 128 * n : 0);
+        run->most_steps += n;
     }
-    return bytes;
+    run->out_most = run->arena.most;
 }
 
 gorgon_status gg_jinja_render(const gg_jinja *jinja, const gg_jinja_input *input, char **text,
@@ -307,7 +311,7 @@ gorgon_status gg_jinja_render(const gg_jinja *jinja, const gg_jinja_input *input
     if (!run)
         return gg_fail(err, GORGON_ERROR_MEMORY, "no memory for a chat");
     run->err = err;
-    run->arena.most = run->out_most = memory_for(input);
+    set_limits(run, input);
     set_inputs(run, input);
     run_body(run, jinja->body);
     print(run, (gg_jstring){"", 1}); // the NUL

@@ -16,30 +16,31 @@ static gg_jstring part(gg_jstring s, size_t from, size_t to)
     return (gg_jstring){s.text + from, to - from};
 }
 
-static bool has_character(gg_jstring set, gg_jstring c)
+static bool has_character(gg_jrun *run, gg_jstring set, gg_jstring c)
 {
+    gg_jrun_work(run, set.length);
     return gg_find_text(set.text, set.length, c.text, c.length) != SIZE_MAX;
 }
 
 // Without a set, white space.
-static gg_jstring strip(gg_jstring s, bool left, bool right, const gg_jstring *set)
+static gg_jstring strip(gg_jrun *run, gg_jstring s, bool left, bool right, const gg_jstring *set)
 {
     if (!set) {
         size_t from = left ? gg_spaces_before(s.text, s.length) : 0;
         size_t less = right && from < s.length ? gg_spaces_after(s.text, s.length) : 0;
         return part(s, from, s.length - less);
     }
-    while (left && s.length > 0) {
+    while (left && s.length > 0 && run->status == GORGON_OK) {
         size_t n = gg_utf8_step(s.text, s.length);
-        if (!has_character(*set, part(s, 0, n)))
+        if (!has_character(run, *set, part(s, 0, n)))
             break;
         s = part(s, n, s.length);
     }
-    while (right && s.length > 0) {
+    while (right && s.length > 0 && run->status == GORGON_OK) {
         size_t at = s.length - 1;
         while (at > 0 && ((uint8_t)s.text[at] & 0xc0) == 0x80)
             at--;
-        if (!has_character(*set, part(s, at, s.length)))
+        if (!has_character(run, *set, part(s, at, s.length)))
             break;
         s.length = at;
     }
@@ -50,7 +51,7 @@ static gg_jvalue split_spaces(gg_jrun *run, gg_jstring s)
 {
     gg_jvalue out = gg_jv_list(run);
     while (run->status == GORGON_OK) {
-        s = strip(s, true, false, NULL);
+        s = strip(run, s, true, false, NULL);
         if (s.length == 0)
             break;
         size_t end = 0, n;
@@ -78,11 +79,25 @@ static gg_jvalue split(gg_jrun *run, gg_jstring s, gg_jstring by, int64_t most)
     return out;
 }
 
-static gg_jvalue replace(gg_jrun *run, gg_jstring s, gg_jstring old, gg_jstring with)
+static gg_jvalue split_lines(gg_jrun *run, gg_jstring s)
+{
+    gg_jvalue out = gg_jv_list(run);
+    while (run->status == GORGON_OK && s.length > 0) {
+        size_t end = 0;
+        while (end < s.length && s.text[end] != '\n' && s.text[end] != '\r')
+            end++;
+        gg_jlist_add(run, out.of.list, wrap(part(s, 0, end)));
+        end += s.length - end > 1 && memcmp(s.text + end, "\r\n", 2) == 0;
+        s = part(s, end + (end < s.length), s.length);
+    }
+    return out;
+}
+
+static gg_jvalue replace(gg_jrun *run, gg_jstring s, gg_jstring old, gg_jstring with, int64_t most)
 {
     if (old.length == 0)
         return gg_jrun_fail(run, GORGON_ERROR_UNSUPPORTED, "expected a text to replace");
-    gg_jvalue parts = split(run, s, old, -1);
+    gg_jvalue parts = split(run, s, old, most);
     if (run->status != GORGON_OK)
         return parts;
     const gg_jlist *list = parts.of.list;
@@ -204,15 +219,17 @@ static gg_jvalue find(gg_jstring s, gg_jstring what)
 }
 
 // Methods whose first argument is a text that must be there.
-static gg_jvalue with_text(gg_jrun *run, gg_jstring self, gg_jstring name,
-                           const gg_jarguments *args, bool *known)
+static gg_jvalue with_text(gg_jrun *run, gg_jstring self, gg_jstring name, gg_jarguments *args,
+                           bool *known)
 {
     const gg_jvalue first = gg_jargument(args, 0, "old"), second = gg_jargument(args, 1, "new");
+    const gg_jvalue most = gg_jargument(args, 2, "count");
     const bool text = first.kind == GG_JV_STRING;
     const gg_jstring by = first.string;
     *known = true;
     if (gg_jstring_is(name, "replace") && text && second.kind == GG_JV_STRING)
-        return replace(run, self, by, second.string);
+        return replace(run, self, by, second.string,
+                       most.kind == GG_JV_INTEGER ? most.integer : -1);
     if (gg_jstring_is(name, "count") && text)
         return count(self, by);
     if (gg_jstring_is(name, "find") && text)
@@ -225,18 +242,18 @@ static gg_jvalue with_text(gg_jrun *run, gg_jstring self, gg_jstring name,
     return (gg_jvalue){0};
 }
 
-gg_jvalue gg_jrun_string_method(gg_jrun *run, gg_jstring self, gg_jstring name,
-                                const gg_jarguments *args, bool *known)
+gg_jvalue gg_jrun_string_method(gg_jrun *run, gg_jstring self, gg_jstring name, gg_jarguments *args,
+                                bool *known)
 {
     const gg_jvalue first = gg_jargument(args, 0, "sep");
     const gg_jstring *set = first.kind == GG_JV_STRING ? &first.string : NULL;
     *known = true;
     if (gg_jstring_is(name, "strip"))
-        return wrap(strip(self, true, true, set));
+        return wrap(strip(run, self, true, true, set));
     if (gg_jstring_is(name, "lstrip"))
-        return wrap(strip(self, true, false, set));
+        return wrap(strip(run, self, true, false, set));
     if (gg_jstring_is(name, "rstrip"))
-        return wrap(strip(self, false, true, set));
+        return wrap(strip(run, self, false, true, set));
     if (gg_jstring_is(name, "startswith"))
         return matches(run, self, first, begins_with);
     if (gg_jstring_is(name, "endswith"))
@@ -247,8 +264,7 @@ gg_jvalue gg_jrun_string_method(gg_jrun *run, gg_jstring self, gg_jstring name,
                    : split_spaces(run, self);
     }
     if (gg_jstring_is(name, "splitlines"))
-        return split(run, strip(self, false, true, &(gg_jstring){"\n", 1}), (gg_jstring){"\n", 1},
-                     -1);
+        return split_lines(run, self);
     if (gg_jstring_is(name, "upper"))
         return change_case(run, self, UPPER);
     if (gg_jstring_is(name, "lower"))

@@ -63,6 +63,13 @@ gg_jvalue gg_jrun_fail(gg_jrun *run, gorgon_status status, const char *format, .
     return (gg_jvalue){0};
 }
 
+void gg_jrun_work(gg_jrun *run, size_t bytes)
+{
+    run->steps += 1 + bytes / 256;
+    if (run->steps > run->most_steps)
+        gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected a template of less work");
+}
+
 static void *allocate(gg_jrun *run, size_t n)
 {
     void *block = run->status == GORGON_OK ? gg_arena_alloc(&run->arena, n) : NULL;
@@ -137,6 +144,7 @@ void gg_jdict_set(gg_jrun *run, gg_jdict *dict, gg_jstring key, gg_jvalue value)
     size_t at = 0;
     while (at < dict->n && !gg_jstring_same(dict->keys[at], key))
         at++;
+    gg_jrun_work(run, at * sizeof key);
     if (run->status != GORGON_OK)
         return;
     if (at == dict->capacity) {
@@ -201,9 +209,36 @@ static double number_of(gg_jvalue v)
     return v.kind == GG_JV_REAL ? v.real : (double)v.integer;
 }
 
-// Lists and dicts are equal only to themselves: comparing them is nothing that templates do.
-bool gg_jv_equal(gg_jvalue a, gg_jvalue b)
+static bool equal(gg_jrun *run, gg_jvalue a, gg_jvalue b, size_t level);
+
+static bool equal_lists(gg_jrun *run, const gg_jlist *a, const gg_jlist *b, size_t level)
 {
+    bool same = a->n == b->n;
+    for (size_t i = 0; same && a != b && i < a->n; i++)
+        same = equal(run, a->items[i], b->items[i], level + 1);
+    return same;
+}
+
+static bool equal_dicts(gg_jrun *run, const gg_jdict *a, const gg_jdict *b, size_t level)
+{
+    bool same = a->n == b->n;
+    for (size_t i = 0; same && a != b && i < a->n; i++) {
+        gg_jvalue other;
+        gg_jrun_work(run, b->n * sizeof *b->keys);
+        same = gg_jdict_get(b, a->keys[i], &other) && equal(run, a->values[i], other, level + 1);
+    }
+    return same;
+}
+
+// False after a failure.
+static bool equal(gg_jrun *run, gg_jvalue a, gg_jvalue b, size_t level)
+{
+    gg_jrun_work(run, a.string.length);
+    if (level > GG_JINJA_DEPTH)
+        gg_jrun_fail(run, GORGON_ERROR_LIMIT, "expected values nested at most %d deep",
+                     GG_JINJA_DEPTH);
+    if (run->status != GORGON_OK)
+        return false;
     if (is_number(a) && is_number(b))
         return number_of(a) == number_of(b);
     if (a.kind != b.kind)
@@ -215,12 +250,17 @@ bool gg_jv_equal(gg_jvalue a, gg_jvalue b)
     case GG_JV_STRING:
         return gg_jstring_same(a.string, b.string);
     case GG_JV_LIST:
-        return a.of.list == b.of.list || (a.of.list->n == 0 && b.of.list->n == 0);
+        return equal_lists(run, a.of.list, b.of.list, level);
     case GG_JV_DICT:
-        return a.of.dict == b.of.dict || (a.of.dict->n == 0 && b.of.dict->n == 0);
+        return equal_dicts(run, a.of.dict, b.of.dict, level);
     default:
         return false;
     }
+}
+
+bool gg_jv_equal(gg_jrun *run, gg_jvalue a, gg_jvalue b)
+{
+    return equal(run, a, b, 0);
 }
 
 const char *gg_jv_kind(gg_jvalue v)

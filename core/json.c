@@ -105,12 +105,6 @@ gorgon_status gg_json_parse(const void *text, size_t n, const char *label, json_
     return parse(text, n, label, &common, out, err);
 }
 
-gorgon_status gg_json_parse_large(const void *text, size_t n, const char *label, json_t **out,
-                                  gorgon_error *err)
-{
-    return parse(text, n, label, &large, out, err);
-}
-
 gorgon_status gg_json_read(const char *path, json_t **out, gorgon_error *err)
 {
     return read_file(path, &common, out, err);
@@ -129,14 +123,4 @@ const char *gg_json_kind(const json_t *value)
         [JSON_FALSE] = "false",        [JSON_NULL] = "null",
     };
     return value ? names[json_typeof(value)] : "nothing";
-}
-
-bool gg_json_u64(const json_t *object, const char *key, uint64_t *out)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-        json_integer_value(value) > (json_int_t)1 << 53)
-        return false;
-    *out = (uint64_t)json_integer_value(value);
-    return true;
 }

@@ -6,6 +6,7 @@
 
 #include "core/alloc.h"
 #include "core/error.h"
+#include "core/limits.h"
 #include "utf8.h"
 
 bool gg_rules_are_empty(const gg_text_rules *r)
@@ -69,25 +70,36 @@ static bool open_charsmap(const uint8_t *data, size_t length, charsmap *map)
     return true;
 }
 
+// Replacements are bounded, so that a map cannot make a text grow without end.
 gorgon_status gg_charsmap_check(const char *label, const uint8_t *map, size_t length,
                                 gorgon_error *err)
 {
     charsmap opened;
-    if (open_charsmap(map, length, &opened))
-        return GORGON_OK;
-    return gg_fail(err, GORGON_ERROR_FORMAT,
-                   "%s: the precompiled character map of %zu bytes is not a trie with its texts",
-                   label, length);
+    if (!open_charsmap(map, length, &opened))
+        return gg_fail(
+            err, GORGON_ERROR_FORMAT,
+            "%s: the precompiled character map of %zu bytes is not a trie with its texts", label,
+            length);
+    for (size_t at = 0, n; at < opened.n_texts; at += n + 1) {
+        n = strlen(opened.texts + at);
+        if (n > GG_MAX_REPLACEMENT)
+            return gg_fail(err, GORGON_ERROR_FORMAT,
+                           "%s: the precompiled character map has a replacement of %zu bytes, "
+                           "expected at most %d",
+                           label, n, GG_MAX_REPLACEMENT);
+    }
+    return GORGON_OK;
 }
 
-// The longest text of the map that `text` begins with: its length and replacement, or 0.
+// The longest text of the map that `text` begins with: its length and replacement, or 0. Texts to
+// replace are as short as replacements: a trie that goes round in circles is left.
 static size_t find_replacement(const charsmap *map, const char *text, size_t length,
                                const char **replacement)
 {
     size_t node = 0, best = 0;
     uint32_t unit = unit_at(map, 0);
     node ^= (unit >> 10) << ((unit & (1u << 9)) >> 6);
-    for (size_t i = 0; i < length; i++) {
+    for (size_t i = 0; i < length && i < GG_MAX_REPLACEMENT; i++) {
         const uint8_t c = (uint8_t)text[i];
         node ^= c;
         if (c == 0 || node >= map->n_units)

@@ -54,6 +54,26 @@ void gg_tokenizer_spec_clear(gg_tokenizer_spec *spec)
     *spec = (gg_tokenizer_spec){0};
 }
 
+gorgon_token gg_tokenizer_spec_find(const gg_tokenizer_spec *spec, const char *text, size_t length)
+{
+    for (size_t id = 0; id < spec->n; id++) {
+        const gg_spec_token *token = &spec->tokens[id];
+        if (token->length == length && memcmp(token->text, text, length) == 0)
+            return (gorgon_token)id;
+    }
+    return GORGON_TOKEN_NONE;
+}
+
+bool gg_spec_merge_read(const char *text, size_t length, gg_spec_merge *merge)
+{
+    const char *space = length > 1 ? memchr(text + 1, ' ', length - 1) : NULL;
+    if (!space)
+        return false;
+    size_t left = (size_t)(space - text);
+    *merge = (gg_spec_merge){{text, space + 1}, {left, length - left - 1}};
+    return true;
+}
+
 void gg_tokenizer_spec_end(gg_tokenizer_spec *spec, gorgon_token id)
 {
     if (id != GORGON_TOKEN_NONE && spec->n_ends < GG_SPEC_ENDS)

@@ -152,7 +152,6 @@ static gorgon_status read_scores(const gg_gguf *file, gg_tokenizer_spec *spec, g
     return status;
 }
 
-// "left right": the first space that is not the first byte is between them.
 static gorgon_status read_merges(const gg_gguf *file, gg_tokenizer_spec *spec, gorgon_error *err)
 {
     gg_gguf_kind kind;
@@ -173,13 +172,10 @@ static gorgon_status read_merges(const gg_gguf *file, gg_tokenizer_spec *spec, g
         if (!gg_gguf_array_next_string(file, merges_key, &cursor, &text, &length))
             return gg_fail(err, GORGON_ERROR_FORMAT, "%s: %s ends at entry %zu of %zu", spec->label,
                            merges_key, i, spec->n_merges);
-        const char *space = length > 1 ? memchr(text + 1, ' ', length - 1) : NULL;
-        if (!space)
+        if (!gg_spec_merge_read(text, length, &spec->merges[i]))
             return gg_fail(err, GORGON_ERROR_FORMAT,
                            "%s: %s[%zu] is not two spelled tokens and one space: '%.*s'",
                            spec->label, merges_key, i, (int)(length < 80 ? length : 80), text);
-        size_t left = (size_t)(space - text);
-        spec->merges[i] = (gg_spec_merge){{text, space + 1}, {left, length - left - 1}};
     }
     return GORGON_OK;
 }

@@ -27,6 +27,34 @@ bool gg_json_is(const json_t *value, const char *text)
            strcmp(json_string_value(value), text) == 0;
 }
 
+gorgon_status gg_json_read_sequence(gg_json_reader *r, const json_t *top, const char *list,
+                                    const char *place, gg_json_read_item *read)
+{
+    enum { MAX_ITEMS = 16 };
+    const json_t *stack[MAX_ITEMS];
+    size_t n = 0;
+    if (top && !json_is_null(top))
+        stack[n++] = top;
+    while (n > 0) {
+        const json_t *item = stack[--n];
+        if (!json_is_object(item))
+            return gg_json_expected(r, place, "an object", item);
+        if (!gg_json_is(json_object_get(item, "type"), "Sequence")) {
+            gorgon_status status = read(r, item, place);
+            if (status != GORGON_OK)
+                return status;
+            continue;
+        }
+        const json_t *items = json_object_get(item, list);
+        size_t more = json_array_size(items);
+        if (!json_is_array(items) || more > MAX_ITEMS - n)
+            return gg_json_expected(r, place, "a Sequence of at most 16 items", items);
+        while (more > 0)
+            stack[n++] = json_array_get(items, --more);
+    }
+    return GORGON_OK;
+}
+
 // An id as JSON has it; false if it is none.
 static bool read_id(const json_t *value, size_t *id)
 {
@@ -224,14 +252,7 @@ static bool read_merge(const json_t *line, gg_spec_merge *merge)
         }
         return true;
     }
-    const char *text = json_string_value(line);
-    const size_t length = json_string_length(line);
-    const char *space = length > 1 ? memchr(text + 1, ' ', length - 1) : NULL;
-    if (!space)
-        return false;
-    size_t left = (size_t)(space - text);
-    *merge = (gg_spec_merge){{text, space + 1}, {left, length - left - 1}};
-    return true;
+    return gg_spec_merge_read(json_string_value(line), json_string_length(line), merge);
 }
 
 static gorgon_status read_merges(gg_json_reader *r, const json_t *merges)
@@ -262,23 +283,22 @@ static gorgon_status find_unknown(gg_json_reader *r, const json_t *model)
 {
     const json_t *token = json_object_get(model, "unk_token"),
                  *id = json_object_get(model, "unk_id");
-    size_t at = 0;
     if (json_is_integer(id)) {
+        size_t at;
         if (!read_id(id, &at) || at >= r->spec->n)
             return gg_json_expected(r, "model.unk_id", "an id of the vocabulary", id);
         r->spec->unknown = (gorgon_token)at;
         return GORGON_OK;
     }
-    for (; json_is_string(token) && at < r->spec->n; at++) {
-        const gg_spec_token *t = &r->spec->tokens[at];
-        if (t->length == json_string_length(token) &&
-            memcmp(t->text, json_string_value(token), t->length) == 0) {
-            r->spec->unknown = (gorgon_token)at;
-            return GORGON_OK;
-        }
-    }
-    if (json_is_string(token))
+    if (!json_is_string(token))
+        return GORGON_OK;
+    r->spec->unknown =
+        gg_tokenizer_spec_find(r->spec, json_string_value(token), json_string_length(token));
+    if (r->spec->unknown == GORGON_TOKEN_NONE)
         return gg_json_expected(r, "model.unk_token", "a token of the vocabulary", token);
+    if (!json_is_true(json_object_get(model, "fuse_unk")))
+        return gg_json_expected(r, "model.fuse_unk", "true beside an unk_token",
+                                json_object_get(model, "fuse_unk"));
     return GORGON_OK;
 }
 

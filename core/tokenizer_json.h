@@ -33,6 +33,11 @@ gorgon_status gg_json_expected(const gg_json_reader *r, const char *place, const
 // True if value is the string `text`.
 bool gg_json_is(const json_t *value, const char *text);
 
+// Reads one item or, of a Sequence with its `list`, the items; Sequences may hold Sequences.
+typedef gorgon_status gg_json_read_item(gg_json_reader *r, const json_t *item, const char *place);
+gorgon_status gg_json_read_sequence(gg_json_reader *r, const json_t *top, const char *list,
+                                    const char *place, gg_json_read_item *read);
+
 // tokenizer_json_rules.c: normalizer, pre_tokenizer, decoder.
 gorgon_status gg_json_read_rules(gg_json_reader *r);
 // tokenizer_json_roles.c: post_processor, the config files, the chat template. After the tokens.

@@ -5,16 +5,6 @@
 #include "core/error.h"
 #include "tokenizer_json.h"
 
-static gorgon_token find_text(const gg_tokenizer_spec *spec, const char *text, size_t length)
-{
-    for (size_t id = 0; id < spec->n; id++) {
-        const gg_spec_token *token = &spec->tokens[id];
-        if (token->length == length && memcmp(token->text, text, length) == 0)
-            return (gorgon_token)id;
-    }
-    return GORGON_TOKEN_NONE;
-}
-
 // A token of the config: its text, or an object with its content. False if it names none there is.
 static bool read_token(const gg_json_reader *r, const char *key, gorgon_token *id)
 {
@@ -24,44 +14,47 @@ static bool read_token(const gg_json_reader *r, const char *key, gorgon_token *i
     *id = GORGON_TOKEN_NONE;
     if (!json_is_string(value))
         return true; // null or absent
-    *id = find_text(r->spec, json_string_value(value), json_string_length(value));
+    *id = gg_tokenizer_spec_find(r->spec, json_string_value(value), json_string_length(value));
     return *id != GORGON_TOKEN_NONE;
 }
 
-// The id of a SpecialToken of a template; none if it is the text's place.
-static gorgon_token template_id(const gg_json_reader *r, const json_t *item)
+// What a template has before and after a text: at most one token each.
+static gorgon_status read_template(gg_json_reader *r, const json_t *processor)
 {
-    const json_t *name = json_object_get(json_object_get(item, "SpecialToken"), "id");
-    if (!json_is_string(name))
-        return GORGON_TOKEN_NONE;
-    return find_text(r->spec, json_string_value(name), json_string_length(name));
+    const json_t *single = json_object_get(processor, "single"), *item;
+    gorgon_token ids[2] = {GORGON_TOKEN_NONE, GORGON_TOKEN_NONE}; // before, after
+    size_t i;
+    bool after = false;
+    json_array_foreach(single, i, item)
+    {
+        const json_t *name = json_object_get(json_object_get(item, "SpecialToken"), "id");
+        if (!json_is_string(name)) { // the text's place
+            after = true;
+            continue;
+        }
+        if (ids[after] != GORGON_TOKEN_NONE)
+            return gg_json_expected(r, "post_processor: TemplateProcessing.single",
+                                    "at most one token on each side of the text", single);
+        ids[after] =
+            gg_tokenizer_spec_find(r->spec, json_string_value(name), json_string_length(name));
+        if (ids[after] == GORGON_TOKEN_NONE)
+            return gg_json_expected(r, "post_processor: TemplateProcessing.single",
+                                    "a token of the vocabulary", name);
+    }
+    for (i = 0; i < 2; i++) {
+        if (ids[i] == GORGON_TOKEN_NONE)
+            continue;
+        *(i == 0 ? &r->spec->adds_bos : &r->spec->adds_eos) = true;
+        *(i == 0 ? &r->spec->bos : &r->spec->eos) = ids[i];
+    }
+    return GORGON_OK;
 }
 
-static void read_template(gg_json_reader *r, const json_t *processor)
+static gorgon_status read_processor(gg_json_reader *r, const json_t *item, const char *place)
 {
-    const json_t *single = json_object_get(processor, "single");
-    const size_t n = json_array_size(single);
-    if (!gg_json_is(json_object_get(processor, "type"), "TemplateProcessing") || n == 0)
-        return;
-    gorgon_token first = template_id(r, json_array_get(single, 0));
-    gorgon_token last = template_id(r, json_array_get(single, n - 1));
-    if (first != GORGON_TOKEN_NONE) {
-        r->spec->adds_bos = true;
-        r->spec->bos = first;
-    }
-    if (last != GORGON_TOKEN_NONE && n > 1) {
-        r->spec->adds_eos = true;
-        r->spec->eos = last;
-    }
-}
-
-static void read_processor(gg_json_reader *r)
-{
-    const json_t *top = json_object_get(r->files->tokenizer, "post_processor");
-    const json_t *items = json_object_get(top, "processors");
-    read_template(r, top);
-    for (size_t i = 0; i < json_array_size(items); i++)
-        read_template(r, json_array_get(items, i));
+    (void)place;
+    const bool template = gg_json_is(json_object_get(item, "type"), "TemplateProcessing");
+    return template ? read_template(r, item) : GORGON_OK;
 }
 
 static void read_switch(const json_t *config, const char *key, bool *flag)
@@ -127,8 +120,11 @@ static void read_chat(gg_json_reader *r)
 
 gorgon_status gg_json_read_roles(gg_json_reader *r)
 {
-    read_processor(r);
-    gorgon_status status = read_config(r);
+    gorgon_status status =
+        gg_json_read_sequence(r, json_object_get(r->files->tokenizer, "post_processor"),
+                              "processors", "post_processor", read_processor);
+    if (status == GORGON_OK)
+        status = read_config(r);
     if (status != GORGON_OK)
         return status;
     read_ends(r);

@@ -8,39 +8,7 @@
 #include "pretokenize.h"
 #include "tokenizer_json.h"
 
-enum { MAX_ITEMS = 16 };
-
 static const char space_mark[] = "\xe2\x96\x81"; // U+2581
-
-typedef gorgon_status read_item(gg_json_reader *r, const json_t *item, const char *place);
-
-// Reads one item or, of a Sequence, its items; Sequences may hold Sequences.
-static gorgon_status read_sequence(gg_json_reader *r, const json_t *top, const char *list,
-                                   const char *place, read_item *read)
-{
-    const json_t *stack[MAX_ITEMS];
-    size_t n = 0;
-    if (top && !json_is_null(top))
-        stack[n++] = top;
-    while (n > 0) {
-        const json_t *item = stack[--n];
-        if (!json_is_object(item))
-            return gg_json_expected(r, place, "an object", item);
-        if (!gg_json_is(json_object_get(item, "type"), "Sequence")) {
-            gorgon_status status = read(r, item, place);
-            if (status != GORGON_OK)
-                return status;
-            continue;
-        }
-        const json_t *items = json_object_get(item, list);
-        size_t more = json_array_size(items);
-        if (!json_is_array(items) || more > MAX_ITEMS - n)
-            return gg_json_expected(r, place, "a Sequence of at most 16 items", items);
-        while (more > 0)
-            stack[n++] = json_array_get(items, --more);
-    }
-    return GORGON_OK;
-}
 
 // --- normalizer ---
 
@@ -270,14 +238,14 @@ static gorgon_status read_decoder(gg_json_reader *r, const json_t *item, const c
 gorgon_status gg_json_read_rules(gg_json_reader *r)
 {
     const json_t *root = r->files->tokenizer;
-    gorgon_status status = read_sequence(r, json_object_get(root, "normalizer"), "normalizers",
-                                         "normalizer", read_normalizer);
+    gorgon_status status = gg_json_read_sequence(r, json_object_get(root, "normalizer"),
+                                                 "normalizers", "normalizer", read_normalizer);
     if (status == GORGON_OK)
-        status = read_sequence(r, json_object_get(root, "pre_tokenizer"), "pretokenizers",
-                               "pre_tokenizer", read_pretokenizer);
+        status = gg_json_read_sequence(r, json_object_get(root, "pre_tokenizer"), "pretokenizers",
+                                       "pre_tokenizer", read_pretokenizer);
     if (status == GORGON_OK)
-        status =
-            read_sequence(r, json_object_get(root, "decoder"), "decoders", "decoder", read_decoder);
+        status = gg_json_read_sequence(r, json_object_get(root, "decoder"), "decoders", "decoder",
+                                       read_decoder);
     if (status != GORGON_OK)
         return status;
     if (r->byte_level == r->spec->rules.spaces)

@@ -93,6 +93,10 @@ typedef struct gg_tokenizer_spec {
 // Starts a description: no special ids, default names of places.
 void gg_tokenizer_spec_init(gg_tokenizer_spec *spec, const char *label);
 void gg_tokenizer_spec_clear(gg_tokenizer_spec *spec);
+// The id of a token by its spelling, GORGON_TOKEN_NONE if there is none.
+gorgon_token gg_tokenizer_spec_find(const gg_tokenizer_spec *spec, const char *text, size_t length);
+// "left right": the first space that is not the first byte is between them; false without one.
+bool gg_spec_merge_read(const char *text, size_t length, gg_spec_merge *merge);
 void gg_tokenizer_spec_end(gg_tokenizer_spec *spec, gorgon_token id); // GORGON_TOKEN_NONE is legal
 
 gorgon_status gg_tokenizer_spec_from_gguf(const gg_gguf *file, gg_tokenizer_spec *spec,

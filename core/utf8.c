@@ -162,15 +162,21 @@ size_t gg_spaces_decode(const char *text, size_t length, char *out)
 
 size_t gg_find_text(const char *text, size_t length, const char *wanted, size_t n)
 {
-    if (n == 0)
-        return 0;
-    for (size_t at = 0; n <= length && at <= length - n; at++) {
-        const char *first = memchr(text + at, wanted[0], length - n - at + 1);
-        if (!first)
-            break;
-        at = (size_t)(first - text);
-        if (memcmp(first, wanted, n) == 0)
-            return at;
+    // Rabin-Karp: linear time whatever the text repeats.
+    const uint64_t base = UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t sought = 0, window = 0, power = 1;
+    if (n == 0 || n > length)
+        return n == 0 ? 0 : SIZE_MAX;
+    for (size_t i = 0; i < n; i++) {
+        sought = sought * base + (uint8_t)wanted[i];
+        window = window * base + (uint8_t)text[i];
+        power *= base;
     }
-    return SIZE_MAX;
+    for (size_t at = 0;; at++) {
+        if (window == sought && memcmp(text + at, wanted, n) == 0)
+            return at;
+        if (at == length - n)
+            return SIZE_MAX;
+        window = window * base + (uint8_t)text[at + n] - power * (uint8_t)text[at];
+    }
 }

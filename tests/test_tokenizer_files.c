@@ -13,7 +13,8 @@
 #include "core/tokenizer.h"
 #include "tokenizer_json.h"
 
-#define DATA GG_TEST_DATA "/tokenizers/"
+#define DATA     GG_TEST_DATA "/tokenizers/"
+#define FAMILIES GG_TEST_DATA "/families/"
 
 static gorgon_tokenizer *open_tokenizer(const char *path)
 {
@@ -106,22 +107,29 @@ static gorgon_tokenizer *through_gguf(const char *directory)
 
 Test(tokenizer_files, families)
 {
-    static const char *const families[] = {"llama", "llama_tied", "mistral", "gemma3", "qwen2"};
+    static const struct {
+        const char *gguf, *directory;
+    } families[] = {
+        {FAMILIES "llama_rope3.f16.gguf", FAMILIES "llama_rope3"},
+        {FAMILIES "mistral.f16.gguf", FAMILIES "mistral"},
+        {FAMILIES "gemma3.f16.gguf", FAMILIES "gemma3"},
+        {FAMILIES "qwen2.f16.gguf", FAMILIES "qwen2"},
+        {DATA "llama_tied/vocab.gguf", DATA "llama_tied"},
+    };
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        const char *directory = families[i].directory;
         char lines[300], path[300];
-        snprintf(lines, sizeof lines, DATA "%s/tokenize.jsonl", families[i]);
-        snprintf(path, sizeof path, DATA "%s/vocab.gguf", families[i]);
-        gorgon_tokenizer *gguf = open_tokenizer(path);
+        snprintf(lines, sizeof lines, "%s/tokenize.jsonl", directory);
+        snprintf(path, sizeof path, "%s/tokenizer.json", directory);
+        gorgon_tokenizer *gguf = open_tokenizer(families[i].gguf);
         check_lines(gguf, lines, false, false);
-        snprintf(path, sizeof path, DATA "%s/tokenizer.json", families[i]);
         gorgon_tokenizer *json = open_tokenizer(path);
         check_lines(json, lines, true, false);
-        path[strlen(path) - strlen("/tokenizer.json")] = '\0';
-        gorgon_tokenizer *written = through_gguf(path);
+        gorgon_tokenizer *written = through_gguf(directory);
         check_lines(written, lines, true, false);
         // Heads that were trained with one file serve with the other.
-        cr_assert_eq(gg_tokenizer_hash(gguf), gg_tokenizer_hash(json), "%s", families[i]);
-        cr_assert_eq(gg_tokenizer_hash(written), gg_tokenizer_hash(json), "%s", families[i]);
+        cr_assert_eq(gg_tokenizer_hash(gguf), gg_tokenizer_hash(json), "%s", directory);
+        cr_assert_eq(gg_tokenizer_hash(written), gg_tokenizer_hash(json), "%s", directory);
         const gorgon_tokenizer *all[] = {gguf, json, written};
         for (size_t k = 1; k < 3; k++) {
             cr_assert_eq(gorgon_tokenizer_bos(all[k]), gorgon_tokenizer_bos(gguf));
@@ -273,7 +281,8 @@ Test(tokenizer_files, long_texts)
         gorgon_tokenizer_free(tokenizer);
     }
     json_decref(root);
-    static const char *const paths[] = {DATA "mistral/vocab.gguf", DATA "unigram-bytes/vocab.gguf"};
+    static const char *const paths[] = {FAMILIES "mistral.f16.gguf",
+                                        DATA "unigram-bytes/vocab.gguf"};
     for (size_t k = 0; k < 2; k++) {
         gorgon_tokenizer *tokenizer = open_tokenizer(paths[k]);
         check_long_texts(tokenizer);
@@ -283,7 +292,7 @@ Test(tokenizer_files, long_texts)
 
 Test(tokenizer_files, prompts_begin_with_bos_once)
 {
-    gorgon_tokenizer *tokenizer = open_tokenizer(DATA "mistral");
+    gorgon_tokenizer *tokenizer = open_tokenizer(FAMILIES "mistral");
     static const char *const texts[] = {"hi", "<s>hi", ""};
     for (size_t i = 0; i < 3; i++) {
         gorgon_error err = {0};
@@ -302,7 +311,7 @@ Test(tokenizer_files, prompts_begin_with_bos_once)
 // Bytes of one character in several tokens: what is ready to be shown ends before the cut.
 Test(tokenizer_files, byte_tokens_stream_whole_characters)
 {
-    gorgon_tokenizer *tokenizer = open_tokenizer(DATA "mistral/vocab.gguf");
+    gorgon_tokenizer *tokenizer = open_tokenizer(FAMILIES "mistral.f16.gguf");
     gorgon_error err = {0};
     gorgon_token *ids = NULL;
     size_t n, used = 0, shown = 0;

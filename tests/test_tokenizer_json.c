@@ -10,6 +10,7 @@
 #include "core/alloc.h"
 #include "core/json.h"
 #include "core/tokenizer.h"
+#include "normalize.h"
 #include "tokenizer_json.h"
 
 // {model, added_tokens, normalizer, pre_tokenizer}
@@ -19,13 +20,19 @@
 #define BYTES       "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
 #define ADDED(more) "\"added_tokens\":[{\"id\":3,\"content\":\"<e>\",\"special\":true" more "}]"
 
+#define MARKS                                                                                      \
+    "\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":"             \
+    "\"\xe2\x96\x81\"}"
+#define POST(items)   "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" items "]}"
+#define SPECIAL(text) "{\"SpecialToken\":{\"id\":\"" text "\"}}"
+#define TEN(text)     text text text text text text text text text text
+
 static gorgon_status build(const char *text, const char *config, size_t n_vocab,
                            gorgon_tokenizer **out, gorgon_error *err)
 {
     gg_tokenizer_files files = {.label = "t.json"};
     gg_tokenizer_spec spec = {0};
-    gorgon_status status =
-        gg_json_parse_large(text, strlen(text), files.label, &files.tokenizer, err);
+    gorgon_status status = gg_json_parse(text, strlen(text), files.label, &files.tokenizer, err);
     if (status == GORGON_OK && config)
         status = gg_json_parse(config, strlen(config), "config", &files.config, err);
     if (status == GORGON_OK)
@@ -99,6 +106,20 @@ static const char *const bad_files[][2] = {
      "\"Precompiled\",\"precompiled_charsmap\":\"AAAAAAAA\"},{\"type\":\"Replace\",\"pattern\":"
      "{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]}}",
      "is not a trie"},
+    // A trie of one unit, then 303 bytes without a NUL.
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":"
+     "\"Precompiled\",\"precompiled_charsmap\":\"BAAAAAAAAABh" TEN(
+         TEN("YWFh")) "YWEA\"},"
+                      "{\"type\":\"Replace\",\"pattern\":{\"String\":\" "
+                      "\"},\"content\":\"\xe2\x96\x81\"}]}}",
+     "a replacement of 303 bytes, expected at most 256"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"a\","
+     "\"fuse_unk\":false}," MARKS "}",
+     "model.fuse_unk: expected true beside an unk_token, got false"},
+    {"{" MODEL "," BYTES "," POST(SPECIAL("a") "," SPECIAL("b")) "}",
+     "post_processor: TemplateProcessing.single: expected at most one token on each side"},
+    {"{" MODEL "," BYTES "," POST(SPECIAL("zz")) "}",
+     "expected a token of the vocabulary, got 'zz'"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}}",
      "add_prefix_space: expected false"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Bert\"}}", "got 'Bert'"},
@@ -127,6 +148,26 @@ Test(tokenizer_json, what_is_refused)
 {
     for (size_t i = 0; i < sizeof bad_files / sizeof bad_files[0]; i++)
         check_refused(bad_files[i][0], bad_files[i][1]);
+}
+
+// A map whose trie leads from 'a' to the same 'a' for ever, and replaces nothing.
+Test(tokenizer_json, a_map_that_goes_round_in_circles)
+{
+    enum { UNITS = 'a' + 1, LENGTH = 1 << 20 };
+    uint8_t map[4 + 4 * UNITS + 4] = {(uint8_t)(4 * UNITS % 256), 4 * UNITS / 256};
+    const uint32_t unit = 'a' | 'a' << 10;
+    for (size_t i = 0; i < 4; i++)
+        map[4 + 4 * 'a' + i] = (uint8_t)(unit >> 8 * i);
+    gorgon_error err = {0};
+    const gg_text_rules rules = {.charsmap = map, .charsmap_length = sizeof map};
+    cr_assert_eq(gg_charsmap_check("t", map, sizeof map, &err), GORGON_OK, "%s", err.message);
+    char *text = gg_alloc(LENGTH, 1);
+    gg_normal_text out = {0};
+    memset(text, 'a', LENGTH);
+    cr_assert_eq(gg_normalize(&rules, text, LENGTH, true, &out, &err), GORGON_OK);
+    cr_assert(out.n == LENGTH && memcmp(out.bytes, text, LENGTH) == 0);
+    gg_normal_text_clear(&out);
+    gg_free(text);
 }
 
 Test(tokenizer_json, ids_that_no_file_names)
@@ -255,8 +296,8 @@ Test(tokenizer_json, every_allocation_may_fail)
 {
     static const char text[] = "  e\xcc\x81 the <s> \xf0\x9f\x98\x80 and a word of more than "
                                "twenty-four characters</s>";
-    fail_allocations(GG_TEST_DATA "/tokenizers/qwen2", text);
-    fail_allocations(GG_TEST_DATA "/tokenizers/mistral", text);
-    fail_allocations(GG_TEST_DATA "/tokenizers/mistral/vocab.gguf", text);
+    fail_allocations(GG_TEST_DATA "/families/qwen2", text);
+    fail_allocations(GG_TEST_DATA "/families/mistral", text);
+    fail_allocations(GG_TEST_DATA "/families/mistral.f16.gguf", text);
     fail_allocations(GG_TEST_DATA "/tokenizers/unigram/vocab.gguf", text);
 }

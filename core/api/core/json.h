@@ -18,13 +18,9 @@ gorgon_status gg_json_parse(const void *text, size_t n, const char *label, json_
 // A whole file of at most GG_MAX_JSON bytes, which must hold an object.
 gorgon_status gg_json_read(const char *path, json_t **out, gorgon_error *err);
 // The same for a tokenizer: GG_MAX_TOKENIZER bytes, which may take some 1 GB.
-gorgon_status gg_json_parse_large(const void *text, size_t n, const char *label, json_t **out,
-                                  gorgon_error *err);
 gorgon_status gg_json_read_large(const char *path, json_t **out, gorgon_error *err);
 // What a value is, for messages: "an object", "a string"; "nothing" for NULL.
 const char *gg_json_kind(const json_t *value);
-// A member that is a whole number from 0 to 2^53; false if it is absent or something else.
-bool gg_json_u64(const json_t *object, const char *key, uint64_t *out);
 
 // An object of a file, for the getters below.
 typedef struct gg_json_place {

@@ -17,6 +17,7 @@
 #define GG_MAX_NESTING     8
 #define GG_MAX_VOCAB       (1u << 20)
 #define GG_MAX_TOKEN_BYTES 1024       // bytes of one vocabulary entry
+#define GG_MAX_REPLACEMENT 256        // bytes that a character map replaces, and their replacement
 #define GG_MAX_MERGES      (1u << 22) // pairs of a BPE vocabulary
 #define GG_MAX_LAYERS      512
 #define GG_MAX_WIDTH       (1u << 17) // d_model, d_ff and the like

@@ -21,7 +21,7 @@ gorgon_status gg_tokenizer_json_put(const char *directory, size_t n_vocab, gg_gg
                                     gorgon_error *err);
 void gg_tokenizer_free(gorgon_tokenizer *tokenizer); // NULL is legal
 // Hash over the vocabulary: the same for a tokenizer as GGUF and as tokenizer.json, different for
-// another vocabulary, pre-tokenizer or other merges.
+// another vocabulary or pre-tokenizer and, if it is byte-level, for other kinds or merges.
 uint64_t gg_tokenizer_hash(const gorgon_tokenizer *tokenizer);
 
 #endif
