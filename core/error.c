@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "utf8.h"
+
 const char *gorgon_status_name(gorgon_status status)
 {
     switch (status) {
@@ -39,11 +41,19 @@ gorgon_status gg_fail(gorgon_error *err, gorgon_status status, const char *forma
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    for (char *c = err->message; *c; c++) {
-        if ((unsigned char)*c < 0x20 || (unsigned char)*c == 0x7f)
-            *c = '?';
-    }
+    gg_make_printable(err->message);
     return status;
+}
+
+void gg_make_printable(char *text)
+{
+    size_t n = strlen(text), bad;
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            text[i] = '?';
+    }
+    for (; !gg_utf8_valid(text, n, &bad); text += bad, n -= bad)
+        text[bad] = '?';
 }
 
 void gg_list_append(char *list, size_t size, const char *name)

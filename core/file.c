@@ -77,6 +77,28 @@ const char *gg_path_end(const char *path)
     return n > SHOWN ? path + n - SHOWN : path;
 }
 
+bool gg_is_directory(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool gg_path_join(const char *directory, const char *name, char path[GG_MAX_PATH])
+{
+    const int n = snprintf(path, GG_MAX_PATH, "%s/%s", directory, name);
+    return n > 0 && n < GG_MAX_PATH;
+}
+
+bool gg_path_find(const char *directory, const char *const *names, char path[GG_MAX_PATH])
+{
+    struct stat info;
+    for (; *names; names++) {
+        if (gg_path_join(directory, *names, path) && stat(path, &info) == 0)
+            return true;
+    }
+    return false;
+}
+
 size_t gg_cursor_left(const gg_cursor *c)
 {
     return c->status == GORGON_OK ? c->size - c->position : 0;

@@ -23,8 +23,7 @@ enum {
     MIN_STRING_BYTES = 8,                     // length
     MIN_ALIGNMENT = 8,
     DEFAULT_ALIGNMENT = 32,
-    SHOWN_PATH = 160, // bytes of a path and of a name in an error line of 500
-    SHOWN_NAME = 80,
+    SHOWN_NAME = 80, // bytes of a name in an error line of 500
 };
 
 typedef struct parser {
@@ -76,17 +75,6 @@ static bool check_count(parser *p, size_t at, uint64_t count, size_t minimum, ui
     return true;
 }
 
-// True for well-formed UTF-8 without control characters: what a name may hold.
-static bool is_printable(const uint8_t *s, size_t n)
-{
-    size_t bad;
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] < 0x20 || s[i] == 0x7f)
-            return false;
-    }
-    return gg_utf8_valid((const char *)s, n, &bad);
-}
-
 // Reads the name of item number `index` into ref and makes it the item that messages name.
 static bool read_name(parser *p, const char *kind, size_t index, gg_gguf_ref *ref)
 {
@@ -101,7 +89,7 @@ static bool read_name(parser *p, const char *kind, size_t index, gg_gguf_ref *re
     const uint8_t *bytes = gg_read_bytes(&p->c, (size_t)length, p->item);
     if (!bytes)
         return false;
-    if (!is_printable(bytes, (size_t)length))
+    if (!gg_utf8_printable((const char *)bytes, (size_t)length))
         return reject(p, at, GORGON_ERROR_FORMAT,
                       "expected UTF-8 without control characters, got other bytes");
     *ref = (gg_gguf_ref){(const char *)bytes, (size_t)length, index, at};
@@ -253,6 +241,8 @@ static bool read_shape(parser *p, gg_tensor *t)
     t->n_dims = n_dims;
     for (size_t i = 0; i < GG_MAX_DIMS; i++)
         t->dims[i] = i < t->n_dims ? gg_read_u64(&p->c, p->item) : 1;
+    while (t->n_dims > 2 && t->dims[t->n_dims - 1] == 1) // as ggml counts them
+        t->n_dims--;
     return p->c.status == GORGON_OK;
 }
 
@@ -450,12 +440,11 @@ static gorgon_status open_view(gg_mapping mapping, const void *data, size_t size
         gg_free(name);
         return gg_fail(err, GORGON_ERROR_MEMORY, "cannot open '%s': out of memory", path);
     }
-    size_t length = strlen(name);
     file->mapping = mapping;
     file->data = data;
     file->size = size;
     file->path = name;
-    file->label = length > SHOWN_PATH ? name + length - SHOWN_PATH : name;
+    file->label = gg_path_end(name);
     parser p = {.c = {.base = data, .size = size, .label = file->label, .err = err},
                 .file = file,
                 .alignment = DEFAULT_ALIGNMENT};

@@ -107,11 +107,7 @@ static gorgon_status check_name(const name_list *list, const char *name, size_t 
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "GGUF name '%.80s': expected 1 to %d bytes, got %zu", name, GG_MAX_NAME,
                        length);
-    size_t bad;
-    bool readable = gg_utf8_valid(name, length, &bad);
-    for (size_t i = 0; i < length; i++)
-        readable = readable && (uint8_t)name[i] >= 0x20 && name[i] != 0x7f;
-    if (!readable)
+    if (!gg_utf8_printable(name, length))
         return gg_fail(err, GORGON_ERROR_ARGUMENT,
                        "GGUF name '%s': expected UTF-8 without control characters", name);
     if (strcmp(name, "general.alignment") == 0)

@@ -12,6 +12,7 @@ enum {
     OBJECT_BYTES = 320,
     ARRAY_BYTES = 128,
     VALUE_BYTES = 96,
+    TEXT_COPIES = 3, // of each byte of a text while it is parsed
 };
 
 typedef struct limits {
@@ -45,11 +46,13 @@ static gorgon_status check_size(const char *text, size_t n, const char *label, s
     scan s = {.most = memory};
     bool quoted = false;
     for (size_t i = 0; i < n; i++) {
+        if (quoted)
+            s.bytes += TEXT_COPIES;
         if (quoted && text[i] == '\\')
             i++;
         else if (text[i] == '"')
             quoted = !quoted;
-        else if (!quoted && !weigh(&s, text[i]))
+        else if (!weigh(&s, quoted ? ' ' : text[i]))
             return gg_fail(err, GORGON_ERROR_FORMAT,
                            "%s: JSON at byte %zu: expected values nested at most %d deep in at "
                            "most %zu MB of memory, got more",

@@ -5,6 +5,15 @@
 #include "core/error.h"
 #include "core/json.h"
 
+void gg_json_show(const json_t *value, char *out, size_t size)
+{
+    const size_t n = value ? json_dumpb(value, out, size, JSON_ENCODE_ANY | JSON_COMPACT) : 0;
+    if (n > 0 && n < size)
+        out[n] = '\0';
+    else
+        snprintf(out, size, value ? "something longer" : "nothing");
+}
+
 const json_t *gg_json_find(gg_json_place at, const char *key)
 {
     const json_t *value = json_object_get(at.object, key);
@@ -15,14 +24,8 @@ const json_t *gg_json_find(gg_json_place at, const char *key)
 static gorgon_status fail_value(gg_json_place at, const char *key, const json_t *value,
                                 const char *expected, gorgon_error *err)
 {
-    char got[80] = "nothing";
-    if (value) {
-        size_t n = json_dumpb(value, got, sizeof got - 1, JSON_ENCODE_ANY | JSON_COMPACT);
-        if (n < sizeof got - 1)
-            got[n] = '\0';
-        else
-            memcpy(got, "something longer", sizeof "something longer");
-    }
+    char got[80];
+    gg_json_show(value, got, sizeof got);
     return gg_fail(err, GORGON_ERROR_FORMAT, "%s: '%s': expected %s, got %s", at.label, key,
                    expected, got);
 }

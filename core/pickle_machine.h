@@ -9,6 +9,7 @@
 #include "pickle.h"
 
 typedef enum gg_pickle_kind {
+    GG_PICKLE_MARK, // also a place of the memo that holds nothing
     GG_PICKLE_NONE,
     GG_PICKLE_BOOL,
     GG_PICKLE_INTEGER,
@@ -20,7 +21,6 @@ typedef enum gg_pickle_kind {
     GG_PICKLE_GLOBAL,
     GG_PICKLE_STORAGE,
     GG_PICKLE_TENSOR,
-    GG_PICKLE_MARK,
 } gg_pickle_kind;
 
 typedef struct gg_pickle_value {

@@ -127,7 +127,7 @@ static bool run_put(gg_pickle_machine *m, uint8_t code)
         at = gg_read_u8(&m->c, "memo");
     else if (code == 'r')
         at = gg_read_u32(&m->c, "memo");
-    if (m->stack.n == 0 || at > m->memo.max)
+    if (m->stack.n == 0 || gg_pickle_top(m, GG_PICKLE_MARK) || at > m->memo.max)
         return gg_pickle_reject(m, "expected a value to remember at most at place %zu",
                                 m->memo.max);
     if (at >= m->memo.n && !gg_pickle_add(m, &m->memo, at + 1 - m->memo.n))

@@ -11,6 +11,8 @@
 #include "core/json.h"
 #include "tensor_entry.h"
 
+#define METADATA "__metadata__"
+
 typedef struct reader {
     gg_tensor_file *file;
     const gg_container *c;
@@ -135,15 +137,27 @@ static gorgon_status check_cover(const reader *r, size_t first)
     return status;
 }
 
+// Texts by name, of which none is needed.
+static gorgon_status check_metadata(const reader *r, json_t *metadata)
+{
+    const char *key;
+    json_t *value;
+    bool good = !metadata || json_is_null(metadata) || json_is_object(metadata);
+    json_object_foreach(metadata, key, value) good = good && json_is_string(value);
+    return good ? GORGON_OK
+                : gg_fail(r->err, GORGON_ERROR_FORMAT,
+                          "%s: " METADATA ": expected an object of texts", r->label);
+}
+
 static gorgon_status read_header(const reader *r, json_t *header)
 {
     const size_t first = r->file->n;
-    gorgon_status status = GORGON_OK;
     if (!json_is_object(header))
         return gg_fail(r->err, GORGON_ERROR_FORMAT, "%s: expected a JSON object", r->label);
+    gorgon_status status = check_metadata(r, json_object_get(header, METADATA));
     for (void *i = json_object_iter(header); i && status == GORGON_OK;
          i = json_object_iter_next(header, i)) {
-        if (strcmp(json_object_iter_key(i), "__metadata__") != 0)
+        if (strcmp(json_object_iter_key(i), METADATA) != 0)
             status = read_tensor(r, json_object_iter_key(i), json_object_iter_value(i));
     }
     return status == GORGON_OK ? check_cover(r, first) : status;

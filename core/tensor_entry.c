@@ -156,21 +156,11 @@ static gorgon_status grow(gg_tensor_file *file, gorgon_error *err)
     return GORGON_OK;
 }
 
-static bool good_name(const char *name, size_t length)
-{
-    size_t bad;
-    for (size_t i = 0; i < length; i++) {
-        if ((uint8_t)name[i] < 0x20 || name[i] == 0x7f)
-            return false;
-    }
-    return length > 0 && length < GG_MAX_NAME && gg_utf8_valid(name, length, &bad);
-}
-
 gorgon_status gg_tensor_file_add(gg_tensor_file *file, const gg_tensor_entry *entry,
                                  const char *name, size_t length, const char *what,
                                  gorgon_error *err)
 {
-    if (!good_name(name, length))
+    if (length == 0 || length >= GG_MAX_NAME || !gg_utf8_printable(name, length))
         return gg_fail(err, GORGON_ERROR_FORMAT,
                        "%s: tensor %zu: expected a name of 1 to %d bytes of UTF-8 without control "
                        "characters, got %zu bytes",
@@ -194,12 +184,12 @@ gorgon_status gg_tensor_file_add(gg_tensor_file *file, const gg_tensor_entry *en
 }
 
 // Copies the elements of a tensor whose storage has another order.
-static void gather(const gg_tensor_entry *e, const uint8_t *storage, uint8_t *to)
+static void gather(const gg_tensor_entry *e, uint8_t *to)
 {
     const size_t size = gg_element_bytes(e->tensor.element);
     uint64_t at[GG_MAX_RANK] = {0}, place = e->first;
     for (size_t i = 0; i < e->tensor.n; i++) {
-        memcpy(to + i * size, storage + place * size, size);
+        memcpy(to + i * size, e->storage + place * size, size);
         for (size_t k = e->tensor.n_dims; k-- > 0;) {
             place += e->strides[k];
             if (++at[k] < e->tensor.dims[k])
@@ -210,49 +200,32 @@ static void gather(const gg_tensor_entry *e, const uint8_t *storage, uint8_t *to
     }
 }
 
-static gorgon_status make_copy(const gg_tensor_file *file, gg_tensor_entry *e, gorgon_error *err)
-{
-    const gg_container *c = &file->containers[e->container];
-    const uint8_t *storage = e->storage;
-    uint8_t *unpacked = NULL;
-    gorgon_status status = GORGON_OK;
-    e->copy = gg_alloc_uninit(e->tensor.bytes, 1);
-    if (!storage) {
-        const gg_zip_entry *packed = gg_zip_at(c->zip, e->packed);
-        storage = unpacked = gg_alloc_uninit((size_t)packed->bytes, 1);
-        if (storage)
-            status = gg_zip_unpack(c->zip, packed, unpacked, err);
-    }
-    if (!e->copy || !storage)
-        status = gg_fail(err, GORGON_ERROR_MEMORY, "%s: tensor '%.80s': out of memory", c->label,
-                         e->name);
-    if (status == GORGON_OK)
-        gather(e, storage, e->copy);
-    gg_free(unpacked);
-    if (status != GORGON_OK) {
-        gg_free(e->copy);
-        e->copy = NULL;
-    }
-    return status;
-}
-
 gorgon_status gg_tensor_file_data(gg_tensor_file *file, const gg_named_tensor *tensor,
                                   const uint8_t **out, gorgon_error *err)
 {
     // The tensor is the first member of one of the file's entries.
     gg_tensor_entry *e =
         &file->entries[(const gg_tensor_entry *)(const void *)tensor - file->entries];
-    *out = NULL;
-    if (!e->copy && e->tensor.n > 0 && !(e->storage && e->dense)) {
-        gorgon_status status = make_copy(file, e, err);
-        if (status != GORGON_OK)
-            return status;
-    }
-    if (e->copy)
-        *out = e->copy;
-    else if (e->tensor.n == 0)
-        *out = file->containers[e->container].data;
-    else
+    const gg_container *c = &file->containers[e->container];
+    gorgon_status status = GORGON_OK;
+    *out = c->data;
+    if (e->tensor.n == 0)
+        return GORGON_OK;
+    if (!e->storage)
+        status = gg_zip_contents(c->zip, e->packed, &e->storage, err);
+    if (status != GORGON_OK)
+        return status;
+    if (e->dense) {
         *out = e->storage + e->first * gg_element_bytes(tensor->element);
+        return GORGON_OK;
+    }
+    if (!e->copy) {
+        e->copy = gg_alloc_uninit(e->tensor.bytes, 1);
+        if (!e->copy)
+            return gg_fail(err, GORGON_ERROR_MEMORY, "%s: tensor '%.80s': out of memory", c->label,
+                           e->name);
+        gather(e, e->copy);
+    }
+    *out = e->copy;
     return GORGON_OK;
 }

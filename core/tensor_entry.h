@@ -20,7 +20,7 @@ typedef struct gg_tensor_entry {
     gg_named_tensor tensor; // first: callers hold a pointer to it
     char *name;
     size_t container;
-    const uint8_t *storage;        // the storage's elements, NULL: compressed
+    const uint8_t *storage;        // the storage's elements, NULL: not asked for yet
     size_t packed;                 // then the entry of the container's archive
     uint64_t n_storage;            // elements of the storage
     uint64_t first;                // element of the storage

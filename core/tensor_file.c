@@ -1,44 +1,64 @@
 // Files of named tensors: which reader takes a file, checkpoints of several files, look-up.
 #include "core/tensor_file.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "tensor_entry.h"
 
-enum { MAX_PATH = 4096 };
-
 typedef enum content {
     UNKNOWN,
     SAFETENSORS,
     ARCHIVE,
-    OLD_TORCH, // torch.save before 1.6: several pickles in a row
-    INDEX,     // JSON
+    INDEX,   // JSON
+    FOREIGN, // what people take for tensors
 } content;
+
+static const char pickles[] = "a pickle outside an archive, as torch before 1.6 wrote; load and "
+                              "save it with a newer one";
+static const struct {
+    size_t at, n;
+    const char *bytes, *what;
+} foreign[] = {
+    {0, 2, "\x80\x02", pickles},
+    {0, 2, "\x80\x03", pickles},
+    {0, 2, "\x80\x04", pickles},
+    {0, 2, "\x80\x05", pickles},
+    {257, 5, "ustar", "a tar archive, as the first versions of torch wrote"},
+    {0, 23, "version https://git-lfs", "a pointer of Git LFS in the place of the file"},
+};
+enum { N_FOREIGN = sizeof foreign / sizeof foreign[0] };
+
+// N_FOREIGN: none of these.
+static size_t foreign_of(const uint8_t *data, size_t size)
+{
+    size_t i = 0;
+    while (i < N_FOREIGN && (size < foreign[i].at + foreign[i].n ||
+                             memcmp(data + foreign[i].at, foreign[i].bytes, foreign[i].n) != 0))
+        i++;
+    return i;
+}
 
 static content content_of(const uint8_t *data, size_t size)
 {
-    static const uint8_t old_magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9};
     if (size >= 4 && memcmp(data, "PK", 2) == 0 && data[2] < 8 && data[3] == data[2] + 1)
         return ARCHIVE;
-    if (size >= 9 && data[0] == 0x80 && memcmp(data + 2, old_magic, sizeof old_magic) == 0)
-        return OLD_TORCH;
+    if (foreign_of(data, size) < N_FOREIGN)
+        return FOREIGN;
     if (size >= 4 && memcmp(data, "GGUF", 4) == 0)
-        return UNKNOWN; // one of 123 tensors would look like the next
-    if (size > 8 && (data[8] == '{' || data[8] == '[') && data[6] == 0 && data[7] == 0)
+        return UNKNOWN;                           // one of 123 tensors would look like the next
+    const bool text = size > 0 && data[0] == '{'; // or the length of a header
+    if (size > 8 && (data[8] == '{' || data[8] == '[') && (!text || data[7] == 0))
         return SAFETENSORS;
-    return size > 0 && data[0] == '{' ? INDEX : UNKNOWN;
+    return text ? INDEX : UNKNOWN;
 }
 
 bool gg_tensor_file_claims(const void *data, size_t size)
 {
-    const content what = content_of(data, size);
-    return what != UNKNOWN && what != INDEX;
+    return content_of(data, size) != UNKNOWN;
 }
 
 void gg_tensor_file_close(gg_tensor_file *file)
@@ -97,11 +117,10 @@ static gorgon_status add_container(gg_tensor_file *file, const char *path, gg_ma
     case ARCHIVE:
         file->format = "torch archive";
         return gg_torch_read(file, err);
-    case OLD_TORCH:
+    case FOREIGN:
         return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                       "%s: expected a torch archive or safetensors, got the format of torch "
-                       "before 1.6; load and save it with a newer one",
-                       c->label);
+                       "%s: expected a torch archive or safetensors, got %s", c->label,
+                       foreign[foreign_of(data, size)].what);
     case INDEX:
     case UNKNOWN:
         break;
@@ -213,9 +232,9 @@ static gorgon_status list_shards(const char *label, json_t *map, const char **na
         if (i == 0 || strcmp(names[i], names[*n - 1]) != 0)
             names[(*n)++] = names[i];
     }
-    if (*n > GG_MAX_SHARDS)
+    if (*n > GG_MAX_PARTS)
         return gg_fail(err, GORGON_ERROR_FORMAT, "%s: expected at most %d files, got %zu", label,
-                       GG_MAX_SHARDS, *n);
+                       GG_MAX_PARTS, *n);
     return GORGON_OK;
 }
 
@@ -265,7 +284,7 @@ static gorgon_status open_index(const char *path, gg_tensor_file **out, gorgon_e
     if (status != GORGON_OK)
         return status;
     json_t *map = json_object_get(index, "weight_map");
-    gg_tensor_file *file = create(path, GG_MAX_SHARDS);
+    gg_tensor_file *file = create(path, GG_MAX_PARTS);
     if (!file)
         status = out_of_memory(path, err);
     else if (!json_is_object(map) || json_object_size(map) == 0)
@@ -294,30 +313,25 @@ static gorgon_status open_path(const char *path, gg_tensor_file **out, gorgon_er
     return open_index(path, out, err);
 }
 
-static gorgon_status open_directory(const char *path, gg_tensor_file **out, gorgon_error *err)
+bool gg_tensor_file_find_in(const char *directory, char path[GG_MAX_PATH])
 {
     static const char *const names[] = {"model.safetensors.index.json", "model.safetensors",
-                                        "pytorch_model.bin.index.json", "pytorch_model.bin"};
-    char full[MAX_PATH];
-    struct stat info;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const int n = snprintf(full, sizeof full, "%s/%s", path, names[i]);
-        if (n > 0 && (size_t)n < sizeof full && stat(full, &info) == 0)
-            return open_path(full, out, err);
-    }
-    return gg_fail(err, GORGON_ERROR_IO,
-                   "%s: expected model.safetensors, pytorch_model.bin or an index of either in "
-                   "this directory, got none",
-                   gg_path_end(path));
+                                        "pytorch_model.bin.index.json", "pytorch_model.bin", NULL};
+    return gg_path_find(directory, names, path);
 }
 
 gorgon_status gg_tensor_file_open(const char *path, gg_tensor_file **out, gorgon_error *err)
 {
-    struct stat info;
+    char inside[GG_MAX_PATH];
     *out = NULL;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        return open_directory(path, out, err);
-    return open_path(path, out, err);
+    if (!gg_is_directory(path))
+        return open_path(path, out, err);
+    if (gg_tensor_file_find_in(path, inside))
+        return open_path(inside, out, err);
+    return gg_fail(err, GORGON_ERROR_IO,
+                   "%s: expected model.safetensors, pytorch_model.bin or an index of either in "
+                   "this directory, got none",
+                   gg_path_end(path));
 }
 
 gorgon_status gg_tensor_file_open_memory(const void *data, size_t size, const char *label,

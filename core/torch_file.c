@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/alloc.h"
 #include "core/error.h"
 #include "pickle.h"
 #include "tensor_entry.h"
@@ -53,16 +52,14 @@ static const gg_zip_entry *find_entry(const archive *a, const char *name)
 static gorgon_status check_order(const archive *a, gorgon_error *err)
 {
     const gg_zip_entry *e = find_entry(a, "byteorder");
-    uint8_t text[6] = {0};
+    const uint8_t *text;
     if (!e)
         return GORGON_OK; // older versions wrote none, and the order of their machine
-    gorgon_status status = GORGON_OK;
-    if (e->bytes == sizeof text)
-        status = gg_zip_unpack(a->c->zip, e, text, err);
-    if (status == GORGON_OK && (e->bytes != sizeof text || memcmp(text, "little", 6) != 0))
+    gorgon_status status = gg_zip_contents(a->c->zip, gg_zip_index(a->c->zip, e), &text, err);
+    if (status == GORGON_OK && (e->bytes != 6 || memcmp(text, "little", 6) != 0))
         status = gg_fail(err, GORGON_ERROR_UNSUPPORTED,
                          "%s: entry byteorder: expected 'little', got '%.*s'", a->c->label,
-                         (int)(e->deflated || e->bytes > 16 ? 0 : e->bytes), (const char *)e->data);
+                         (int)(e->bytes < 16 ? e->bytes : 16), (const char *)text);
     return status;
 }
 
@@ -88,7 +85,6 @@ static gorgon_status take_tensor(void *context, const gg_pickled_tensor *t, gorg
                        a->label, (int)(t->length < 80 ? t->length : 80), t->name, t->n_storage,
                        size, e->bytes, name);
     gg_tensor_entry entry = {.tensor = {.element = t->element, .n_dims = t->n_dims},
-                             .storage = e->deflated ? NULL : e->data,
                              .packed = gg_zip_index(a->c->zip, e),
                              .n_storage = t->n_storage,
                              .first = t->first};
@@ -103,16 +99,11 @@ static gorgon_status read_pickle(archive *a, const gg_zip_entry *e, gorgon_error
     if (e->bytes > GG_MAX_PICKLE)
         return gg_fail(err, GORGON_ERROR_FORMAT, "%s: expected at most %d bytes, got %" PRIu64,
                        a->label, GG_MAX_PICKLE, e->bytes);
-    if (!e->deflated)
-        return gg_pickle_read(e->data, (size_t)e->bytes, a->label, take_tensor, a, err);
-    uint8_t *bytes = gg_alloc_uninit((size_t)e->bytes, 1);
-    if (!bytes)
-        return gg_fail(err, GORGON_ERROR_MEMORY, "%s: out of memory", a->label);
-    gorgon_status status = gg_zip_unpack(a->c->zip, e, bytes, err);
-    if (status == GORGON_OK)
-        status = gg_pickle_read(bytes, (size_t)e->bytes, a->label, take_tensor, a, err);
-    gg_free(bytes);
-    return status;
+    const uint8_t *bytes;
+    gorgon_status status = gg_zip_contents(a->c->zip, gg_zip_index(a->c->zip, e), &bytes, err);
+    return status == GORGON_OK
+               ? gg_pickle_read(bytes, (size_t)e->bytes, a->label, take_tensor, a, err)
+               : status;
 }
 
 gorgon_status gg_torch_read(gg_tensor_file *file, gorgon_error *err)

@@ -45,6 +45,16 @@ static size_t matched_bytes(const uint8_t *s, size_t left, size_t *need)
     return i;
 }
 
+bool gg_utf8_printable(const char *text, size_t length)
+{
+    size_t bad;
+    for (size_t i = 0; i < length; i++) {
+        if ((uint8_t)text[i] < 0x20 || text[i] == 0x7f)
+            return false;
+    }
+    return gg_utf8_valid(text, length, &bad);
+}
+
 bool gg_utf8_valid(const char *text, size_t length, size_t *bad)
 {
     const uint8_t *s = (const uint8_t *)text;

@@ -9,6 +9,8 @@
 // True when text[0..length) is well-formed UTF-8 (no overlong forms, surrogates or values above
 // U+10FFFF). Otherwise *bad is the offset of the first byte of the first ill-formed sequence.
 bool gg_utf8_valid(const char *text, size_t length, size_t *bad);
+// Well-formed and without control characters: what a name may hold.
+bool gg_utf8_printable(const char *text, size_t length);
 // Bytes of the character that begins at `text`, by its first byte alone; 1 where none begins. At
 // most `left`, which is at least 1.
 size_t gg_utf8_step(const char *text, size_t left);

@@ -177,13 +177,9 @@ static gorgon_status reject(const gg_zip *z, const header *h, gorgon_error *err,
 
 static gorgon_status check_name(const gg_zip *z, const header *h, gorgon_error *err)
 {
-    size_t bad;
     const char *name = (const char *)h->name;
-    bool good = h->n_name > 0 && h->n_name <= GG_MAX_NAME && name[0] != '/' &&
-                gg_utf8_valid(name, h->n_name, &bad);
-    for (size_t i = 0; good && i < h->n_name; i++)
-        good = (uint8_t)name[i] >= 0x20 && name[i] != 0x7f && name[i] != '\\';
-    if (!good)
+    if (h->n_name == 0 || h->n_name > GG_MAX_NAME || name[0] == '/' ||
+        !gg_utf8_printable(name, h->n_name) || memchr(name, '\\', h->n_name))
         return reject(z, h, err, "a relative name of 1 to 256 printable bytes");
     for (size_t i = 0, begin = 0; i <= h->n_name; i++) {
         if (i < h->n_name && name[i] != '/')
@@ -393,6 +389,8 @@ void gg_zip_close(gg_zip *zip)
 {
     if (!zip)
         return;
+    for (size_t i = 0; zip->entries && i < zip->n; i++)
+        gg_free(zip->entries[i].unpacked);
     gg_free(zip->entries);
     gg_free(zip->order);
     gg_free(zip);
@@ -464,23 +462,42 @@ static bool inflate_all(const gg_zip_entry *e, uint8_t *to)
     return result == Z_STREAM_END && s.total_out == e->bytes;
 }
 
-gorgon_status gg_zip_unpack(const gg_zip *zip, const gg_zip_entry *e, uint8_t *to,
-                            gorgon_error *err)
+static gorgon_status unpack(const gg_zip *z, gg_zip_entry *e, gorgon_error *err)
 {
-    if (!e->deflated) {
-        memcpy(to, e->data, (size_t)e->bytes);
+    e->unpacked = gg_alloc_uninit((size_t)e->bytes, 1);
+    if (!e->unpacked)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "%s: entry '%.*s': out of memory", z->label,
+                       (int)e->length, e->name);
+    if (inflate_all(e, e->unpacked))
         return GORGON_OK;
-    }
-    if (!inflate_all(e, to))
-        return gg_fail(err, GORGON_ERROR_FORMAT,
-                       "%s: entry '%.*s' at byte %zu: expected deflated data of %" PRIu64
-                       " bytes, got others",
-                       zip->label, (int)e->length, e->name, e->at, e->bytes);
-    const uint32_t crc = (uint32_t)crc32_z(crc32(0, NULL, 0), to, (size_t)e->bytes);
+    return gg_fail(err, GORGON_ERROR_FORMAT,
+                   "%s: entry '%.*s' at byte %zu: expected deflated data of %" PRIu64
+                   " bytes, got others",
+                   z->label, (int)e->length, e->name, e->at, e->bytes);
+}
+
+gorgon_status gg_zip_contents(gg_zip *zip, size_t index, const uint8_t **out, gorgon_error *err)
+{
+    gg_zip_entry *e = &zip->entries[index];
+    *out = e->contents;
+    if (e->contents)
+        return GORGON_OK;
+    gorgon_status status = e->deflated ? unpack(zip, e, err) : GORGON_OK;
+    const uint8_t *contents = e->deflated ? e->unpacked : e->data;
+    // torch.save writes 0 when it is told not to compute checksums.
+    const uint32_t crc = status == GORGON_OK && e->crc != 0
+                             ? (uint32_t)crc32_z(crc32(0, NULL, 0), contents, (size_t)e->bytes)
+                             : e->crc;
     if (crc != e->crc)
-        return gg_fail(err, GORGON_ERROR_FORMAT,
-                       "%s: entry '%.*s' at byte %zu: expected CRC-32 %08" PRIx32
-                       ", got %08" PRIx32,
-                       zip->label, (int)e->length, e->name, e->at, e->crc, crc);
-    return GORGON_OK;
+        status =
+            gg_fail(err, GORGON_ERROR_FORMAT,
+                    "%s: entry '%.*s' at byte %zu: expected CRC-32 %08" PRIx32 ", got %08" PRIx32,
+                    zip->label, (int)e->length, e->name, e->at, e->crc, crc);
+    if (status == GORGON_OK) {
+        *out = e->contents = contents;
+    } else {
+        gg_free(e->unpacked);
+        e->unpacked = NULL;
+    }
+    return status;
 }

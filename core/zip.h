@@ -15,8 +15,10 @@ typedef struct gg_zip_entry {
     const uint8_t *data;    // [packed]
     uint64_t packed, bytes; // as stored, and when unpacked
     bool deflated;
-    uint32_t crc; // of the unpacked bytes
-    size_t at;    // of the local header
+    uint32_t crc;            // of the unpacked bytes, 0: not computed
+    size_t at;               // of the local header
+    const uint8_t *contents; // [bytes] once asked for
+    uint8_t *unpacked;       // owned, where they are not `data`
 } gg_zip_entry;
 
 typedef struct gg_zip gg_zip;
@@ -32,8 +34,8 @@ size_t gg_zip_count(const gg_zip *zip);
 const gg_zip_entry *gg_zip_at(const gg_zip *zip, size_t index);
 const gg_zip_entry *gg_zip_find(const gg_zip *zip, const char *name); // NULL if absent
 size_t gg_zip_index(const gg_zip *zip, const gg_zip_entry *entry);
-// Writes entry->bytes bytes to `to`; those of a deflated entry are compared with its checksum.
-gorgon_status gg_zip_unpack(const gg_zip *zip, const gg_zip_entry *entry, uint8_t *to,
-                            gorgon_error *err);
+// The unpacked bytes of an entry, borrowed until the archive is closed. The first call unpacks them
+// and compares them with their checksum, if they have one.
+gorgon_status gg_zip_contents(gg_zip *zip, size_t index, const uint8_t **out, gorgon_error *err);
 
 #endif

@@ -120,6 +120,53 @@ Test(tensor_file, other_orders_are_gathered)
     }
 }
 
+// In both headers of every entry of these bytes.
+static void set_checksum(const void *data, size_t n, uint32_t checksum)
+{
+    const uint32_t right = (uint32_t)crc32(0, data, (uInt)n);
+    for (size_t i = 0; i + sizeof right <= archive.n; i++) {
+        if (memcmp(archive.data + i, &right, sizeof right) == 0)
+            memcpy(archive.data + i, &checksum, sizeof checksum);
+    }
+}
+
+// A checksum that is there is compared, the pickle's at once, a storage's when it is asked for;
+// torch writes 0 where it computed none.
+Test(tensor_file, checksums)
+{
+    static const pickled tensors[] = {{"a", "FloatStorage", "0", 12, 0, 1, {6}, {1}},
+                                      {"b", "FloatStorage", "0", 12, 6, 1, {6}, {1}}};
+    pickle_begin(&pickle_bytes);
+    pickle_item(&pickle_bytes, &tensors[0]);
+    pickle_item(&pickle_bytes, &tensors[1]);
+    put_text(&pickle_bytes, "u.");
+    for (int i = 0; i < 4; i++) {
+        const bool deflated = i & 1, spoiled = i & 2;
+        gg_tensor_file *f = NULL;
+        gorgon_error err = {0};
+        make_archive(&archive, &pickle_bytes, deflated);
+        set_checksum(pickle_bytes.data, pickle_bytes.n, 0);
+        set_checksum(values, sizeof values, spoiled ? 12345 : 0);
+        cr_assert_eq(gg_tensor_file_open_memory(archive.data, archive.n, "input", &f, &err),
+                     GORGON_OK, "%s", err.message);
+        const uint8_t *data = NULL;
+        const gorgon_status status =
+            gg_tensor_file_data(f, gg_tensor_file_find(f, "a"), &data, &err);
+        cr_assert_eq(status, spoiled ? GORGON_ERROR_FORMAT : GORGON_OK, "%s", err.message);
+        if (spoiled) {
+            cr_assert(strstr(err.message, "'m/data/0'") && strstr(err.message, "CRC-32 00003039"),
+                      "%s", err.message);
+        } else { // unpacked once for both
+            cr_assert_eq(memcmp(data, values, 24), 0);
+            cr_assert_eq(data_of(f, gg_tensor_file_find(f, "b")), data + 24);
+        }
+        gg_tensor_file_close(f);
+        make_archive(&archive, &pickle_bytes, deflated);
+        set_checksum(pickle_bytes.data, pickle_bytes.n, 12345);
+        check_refused(archive.data, archive.n, "'m/data.pkl' at byte 0: expected CRC-32 00003039");
+    }
+}
+
 // What state_dict() and trainers put around tensors: attributes, nested dictionaries, parameters,
 // numbers and texts, protocol 4.
 Test(tensor_file, dictionaries_with_other_things)
@@ -217,6 +264,8 @@ Test(tensor_file, refusing_takes_little_memory)
         data[i + 15] = ',';
     }
     check_refused(data, N + 8, "memory");
+    memset(data + 10, 'x', N - 2); // one text
+    check_refused(data, N + 8, "memory");
     getrusage(RUSAGE_SELF, &after);
     cr_assert(after.ru_maxrss - before.ru_maxrss < 64 << 10, "%ld kB",
               after.ru_maxrss - before.ru_maxrss);
@@ -245,6 +294,8 @@ Test(tensor_file, pickles_are_refused_by_name)
         {"\x80\x02}", "opcode", 0},
         {"\x80\x02h\x05.", "place 5 of 0", 0},
         {"\x80\x02Nr\xff\xff\xff\xff.", "remember", 0},
+        {"\x80\x02(q\x01.", "remember", 0},
+        {"\x80\x02}q\x05h\x03.", "place 3 of 6", 0},
         {"\x80\x02u.", "mark", 0},
         {"\x80\x02(u.", "dictionary and pairs", 0},
         {"\x80\x02\x86.", "2 values", 0},
@@ -285,6 +336,7 @@ Test(tensor_file, archives_that_are_none)
         {{"/m/x", "", 0, false}, "relative name"},
         {{"m/../x", "", 0, false}, "'..'"},
         {{"m\\x", "", 0, false}, "relative name"},
+        {{"m/\xff", "", 0, false}, "'m/?'"}, // messages are UTF-8
         {{"m/data/0", "", 0, false}, "once"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -294,8 +346,17 @@ Test(tensor_file, archives_that_are_none)
     }
     zip(&archive, &good, 1);
     check_refused(archive.data, archive.n, "without data.pkl");
-    check_refused("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20", 10, "before 1.6");
     check_refused("no such thing", 13, "something else");
+}
+
+Test(tensor_file, what_is_taken_for_tensors)
+{
+    uint8_t tar[512] = "storages";
+    memcpy(tar + 257, "ustar", 5);
+    check_refused("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20", 10, "before 1.6");
+    check_refused("\x80\x05\x95", 3, "before 1.6");
+    check_refused(tar, sizeof tar, "tar archive");
+    check_refused("version https://git-lfs.github.com/spec/v1\n", 43, "Git LFS");
 }
 
 // Every place where the archive can be cut, and every byte of its directories changed: refused or
@@ -318,8 +379,9 @@ Test(tensor_file, cut_and_changed_archives)
         gg_tensor_file *f = NULL;
         archive.data[i] ^= 0x41;
         if (gg_tensor_file_open_memory(archive.data, archive.n, "input", &f, NULL) == GORGON_OK) {
+            const uint8_t *data;
             for (size_t k = 0; k < gg_tensor_file_count(f); k++)
-                data_of(f, gg_tensor_file_at(f, k));
+                gg_tensor_file_data(f, gg_tensor_file_at(f, k), &data, NULL);
         }
         gg_tensor_file_close(f);
         archive.data[i] ^= 0x41;
@@ -344,6 +406,8 @@ Test(tensor_file, headers_that_are_none)
         const char *part;
     } cases[] = {
         {"[]", 0, "JSON object"},
+        {"{\"__metadata__\":[]}", 0, "object of texts"},
+        {"{\"__metadata__\":{\"a\":\"b\",\"c\":1}}", 0, "object of texts"},
         {"{\"a\":1}", 0, "an object with"},
         {"{\"a\":{\"dtype\":\"F4\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "'F4'"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "0 or more"},
@@ -364,6 +428,8 @@ Test(tensor_file, headers_that_are_none)
         const size_t n = safetensors(data, cases[i].header, cases[i].data);
         check_refused(data, n, cases[i].part);
     }
+    memset(data, 0xff, 8);
+    check_refused(data, 16, "length of the header at byte 0: expected at most 8");
 }
 
 typedef struct folder {

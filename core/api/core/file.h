@@ -22,6 +22,12 @@ gorgon_status gg_map_file(const char *path, gg_mapping *out, gorgon_error *err);
 void gg_unmap(gg_mapping *mapping);
 // The end of a path: the part that an error line of 500 bytes has room for.
 const char *gg_path_end(const char *path);
+enum { GG_MAX_PATH = 4096 };
+bool gg_is_directory(const char *path);
+// "<directory>/<name>"; false: longer than that.
+bool gg_path_join(const char *directory, const char *name, char path[GG_MAX_PATH]);
+// The same for the first of `names`, NULL after the last, that is there; false: none is.
+bool gg_path_find(const char *directory, const char *const *names, char path[GG_MAX_PATH]);
 
 // Bounded little-endian cursor: the first error sticks with its offset; reads after it give zeros.
 typedef struct gg_cursor {

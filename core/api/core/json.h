@@ -21,6 +21,8 @@ gorgon_status gg_json_read(const char *path, json_t **out, gorgon_error *err);
 gorgon_status gg_json_read_large(const char *path, json_t **out, gorgon_error *err);
 // What a value is, for messages: "an object", "a string"; "nothing" for NULL.
 const char *gg_json_kind(const json_t *value);
+// A value as it stands in a file, for messages: "something longer" if it is, "nothing" for NULL.
+void gg_json_show(const json_t *value, char *out, size_t size);
 
 // An object of a file, for the getters below.
 typedef struct gg_json_place {

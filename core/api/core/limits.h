@@ -5,7 +5,7 @@
 #define GG_MAX_THREADS     256
 #define GG_MAX_TENSORS     65536
 #define GG_MAX_METADATA    65536
-#define GG_MAX_PARTS       1024        // files of a split checkpoint
+#define GG_MAX_PARTS       1024        // files of one checkpoint
 #define GG_MAX_NAME        256         // bytes of a tensor or key name
 #define GG_MAX_STRING      (16u << 20) // bytes of one metadata string
 #define GG_MAX_DIMS        4
@@ -13,7 +13,6 @@
 #define GG_MAX_JSON        (16 << 20)  // bytes of a JSON file or header
 #define GG_MAX_TOKENIZER   (128 << 20) // bytes of a tokenizer.json
 #define GG_MAX_PICKLE      (16 << 20)  // bytes of a pickle
-#define GG_MAX_SHARDS      1024        // files of one checkpoint
 #define GG_MAX_NESTING     8
 #define GG_MAX_VOCAB       (1u << 20)
 #define GG_MAX_TOKEN_BYTES 1024       // bytes of one vocabulary entry

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/file.h"
 #include "core/limits.h"
-#include "gorgon/status.h"
 
 typedef enum gg_element {
     GG_ELEMENT_F32,
@@ -43,8 +43,10 @@ typedef struct gg_named_tensor {
 
 typedef struct gg_tensor_file gg_tensor_file;
 
-// True for what gg_tensor_file_open_memory would take up by its first bytes.
+// True for what gg_tensor_file_open takes up by its first bytes, be it to say what it is instead.
 bool gg_tensor_file_claims(const void *data, size_t size);
+// What gg_tensor_file_open would open in a directory; false: nothing.
+bool gg_tensor_file_find_in(const char *directory, char path[GG_MAX_PATH]);
 // Opens a file, an index of several (JSON with a weight_map), or a directory with
 // model.safetensors, pytorch_model.bin or an index of either. All names, shapes, types and spans
 // are validated; tensor data are not touched. Errors name file, place, expected and got: IO,
@@ -66,8 +68,8 @@ const gg_named_tensor *gg_tensor_file_find(const gg_tensor_file *file, const cha
 
 // The elements of one of the file's tensors, little-endian, row by row, aligned to nothing;
 // borrowed until the file is closed. They lie in the mapping, except where they are stored
-// compressed or in another order: then the first call makes a copy, and two threads must not ask at
-// once.
+// compressed or in another order: then the first call makes a copy. It also compares what has a
+// checksum with it; two threads must not ask at once.
 gorgon_status gg_tensor_file_data(gg_tensor_file *file, const gg_named_tensor *tensor,
                                   const uint8_t **out, gorgon_error *err);
 // Elements as floats, which must be F32, F16 or BF16: y[n] of data at element `first`.
