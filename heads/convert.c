@@ -1,7 +1,6 @@
 // gorgon_heads_convert: heads from any format into any that can say what they are.
 #include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,8 +10,6 @@
 #include "core/alloc.h"
 #include "core/error.h"
 #include "core/file.h"
-
-enum { MAX_PATH = 4096 };
 
 static const gg_convert_format *const formats[] = {
     &gg_convert_fasterdecoding,
@@ -87,11 +84,10 @@ static gorgon_status prepare_directory(const gg_convert_format *f, const char *p
 static gorgon_status open_output(const char *directory, const char *name, gorgon_output **out,
                                  gorgon_error *err)
 {
-    char path[MAX_PATH];
-    const int n = snprintf(path, sizeof path, "%s/%s", directory, name);
-    if (n < 0 || (size_t)n >= sizeof path)
+    char path[GG_MAX_PATH];
+    if (!gg_path_join(directory, name, path))
         return gg_fail(err, GORGON_ERROR_ARGUMENT, "%s: expected a path of at most %d bytes",
-                       gg_path_end(directory), MAX_PATH);
+                       gg_path_end(directory), GG_MAX_PATH);
     return gorgon_output_create(path, out, err);
 }
 

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/alloc.h"
 #include "core/error.h"
@@ -13,7 +12,7 @@
 #include "heads_impl.h"
 #include "successors.h"
 
-enum { MAX_PATH = 4096, MAX_WARNING = 320 };
+enum { MAX_WARNING = 320 };
 
 static void free_set(gg_head_set *set)
 {
@@ -84,36 +83,27 @@ typedef enum content { SIDE_CAR, TENSORS, DIRECTORY } content;
 static content content_of(const char *path)
 {
     gg_mapping mapping;
-    struct stat info;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+    if (gg_is_directory(path))
         return DIRECTORY;
     if (gg_map_file(path, &mapping, NULL) != GORGON_OK)
         return SIDE_CAR; // its reader says what is wrong
-    const bool tensors =
-        gg_tensor_file_claims(mapping.data, mapping.size) || mapping.data[0] == '{'; // an index
+    const bool tensors = gg_tensor_file_claims(mapping.data, mapping.size);
     gg_unmap(&mapping);
     return tensors ? TENSORS : SIDE_CAR;
 }
 
 // Heads in a directory that says so; false: it has no such file.
-static bool find_in_directory(const char *path, char *full, size_t size)
+static bool find_in_directory(const char *path, char full[GG_MAX_PATH])
 {
     static const char *const names[] = {"medusa_lm_head.safetensors", "medusa_lm_head.pt",
-                                        "hydra_lm_head.safetensors", "hydra_lm_head.pt"};
-    struct stat info;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const int n = snprintf(full, size, "%s/%s", path, names[i]);
-        if (n > 0 && (size_t)n < size && stat(full, &info) == 0)
-            return true;
-    }
-    return false;
+                                        "hydra_lm_head.safetensors", "hydra_lm_head.pt", NULL};
+    return gg_path_find(path, names, full);
 }
 
 static gorgon_status open_tensors(const char *path, gg_tensor_file **out, gorgon_error *err)
 {
-    char full[MAX_PATH];
-    const bool inside = content_of(path) == DIRECTORY && find_in_directory(path, full, sizeof full);
-    return gg_tensor_file_open(inside ? full : path, out, err);
+    char full[GG_MAX_PATH];
+    return gg_tensor_file_open(find_in_directory(path, full) ? full : path, out, err);
 }
 
 gorgon_status gorgon_heads_open(const char *path, gorgon_heads **out, gorgon_error *err)
@@ -153,15 +143,17 @@ static bool probe_gguf(const char *path)
 
 bool gorgon_heads_probe(const char *path)
 {
-    char full[MAX_PATH];
+    char full[GG_MAX_PATH];
     gg_tensor_file *tensors = NULL;
     const content what = content_of(path);
     if (what == SIDE_CAR)
         return probe_gguf(path);
-    if (what == TENSORS || find_in_directory(path, full, sizeof full))
+    if (what == TENSORS || find_in_directory(path, full))
         return true;
-    if (gg_tensor_file_open(path, &tensors, NULL) != GORGON_OK)
+    if (!gg_tensor_file_find_in(path, full))
         return false;
+    if (gg_tensor_file_open(path, &tensors, NULL) != GORGON_OK)
+        return true; // gorgon_heads_open says what is wrong with the tensors
     const bool heads = gg_heads_in_tensors(tensors);
     gg_tensor_file_close(tensors);
     return heads;
@@ -205,8 +197,7 @@ void gg_heads_warn(gorgon_heads *h, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    for (char *c = text; *c; c++)
-        *c = (unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c;
+    gg_make_printable(text);
     while (i < GG_HEADS_WARNINGS && h->warnings[i])
         i++;
     if (i < GG_HEADS_WARNINGS)

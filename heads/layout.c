@@ -249,7 +249,7 @@ static gorgon_status check_outputs(const sorter *s)
 gorgon_status gg_layout_sort(const gg_tensor_file *file, const char *label, gg_layout_grid *g,
                              gorgon_error *err)
 {
-    *g = (gg_layout_grid){0};
+    *g = (gg_layout_grid){.output_scale = 1};
     sorter s = {.label = label, .grid = g, .err = err};
     for (size_t k = 0; k < GG_MAX_DRAFT_HEADS; k++)
         s.output_blocks[k] = SIZE_MAX;
@@ -257,11 +257,11 @@ gorgon_status gg_layout_sort(const gg_tensor_file *file, const char *label, gg_l
         char list[200] = "";
         for (size_t i = 0; i < N_LAYOUTS; i++)
             gg_list_append(list, sizeof list, layouts[i]->name);
+        const bool empty = gg_tensor_file_count(file) == 0;
         return gg_fail(err, GORGON_ERROR_FORMAT,
-                       "%s: no heads among its %zu tensors (one is '%.80s'), expected names of one "
-                       "of: %s",
-                       label, gg_tensor_file_count(file),
-                       gg_tensor_file_count(file) ? gg_tensor_file_at(file, 0)->name : "", list);
+                       "%s: no heads among its %zu tensors%s%.80s%s, expected names of one of: %s",
+                       label, gg_tensor_file_count(file), empty ? "" : " (one is '",
+                       empty ? "" : gg_tensor_file_at(file, 0)->name, empty ? "" : "')", list);
     }
     for (size_t i = 0; i < gg_tensor_file_count(file); i++) {
         const gg_named_tensor *t = gg_tensor_file_at(file, i);
@@ -270,7 +270,9 @@ gorgon_status gg_layout_sort(const gg_tensor_file *file, const char *label, gg_l
             const bool inside = strncmp(t->name, g->prefix, strlen(g->prefix)) == 0;
             if (inside && !g->layout->merged)
                 return reject(&s, t, "expected none of this name among the heads");
-            g->another = t;
+            if (!inside && find_rule(g->layout, t->name, NULL, &m) &&
+                m.rule->role == GG_LAYOUT_WEIGHT)
+                return reject(&s, t, "expected all heads behind the same words");
             g->n_others++;
             continue;
         }
@@ -302,6 +304,8 @@ gorgon_status gg_heads_read_tensors(gorgon_heads *h, gg_tensor_file *file, gorgo
     }
     if (status == GORGON_OK)
         status = gg_layout_config(h, grid, err);
+    if (status == GORGON_OK)
+        status = gg_layout_fill_set(h, grid, err);
     if (status == GORGON_OK && grid->n_others > 0 && grid->layout->merged_note)
         gg_heads_warn(h, "%s: %s", h->label, grid->layout->merged_note);
     gg_free(grid);

@@ -37,8 +37,8 @@ typedef enum gg_layout_fact {
     GG_FACT_ONE_OUTPUT,     // one output matrix for all heads
     GG_FACT_SEES_TOKENS,    // heads see drafted tokens
     GG_FACT_SHARED_VERSION, // "2": logits come from the base's output
-    GG_FACT_ZERO,           // what is not 0 is not computed
-    GG_FACT_ONE,            // likewise 1
+    GG_FACT_STATE,          // how many layers before the last one the hidden state comes from
+    GG_FACT_SCALE,          // factor of logits
     GG_FACT_NAME,           // of the base
     GG_FACT_NONE,           // shown only
 } gg_layout_fact;
@@ -71,8 +71,8 @@ typedef struct gg_layout_grid {
     const gg_named_tensor *residual[GG_MAX_DRAFT_HEADS], *residual_bias[GG_MAX_DRAFT_HEADS];
     const gg_named_tensor *output[GG_MAX_DRAFT_HEADS], *output_bias[GG_MAX_DRAFT_HEADS];
     const gg_named_tensor *token_map, *token_offsets, *embedding;
-    size_t n_others;                // tensors that are not of the heads
-    const gg_named_tensor *another; // one of them
+    float output_scale; // of logits
+    size_t n_others;    // tensors that are not of the heads
 } gg_layout_grid;
 
 // False if no layout's names occur.
@@ -85,11 +85,16 @@ void gg_layout_name(const gg_head_layout *layout, gg_layout_role role, size_t he
 // double or unknown.
 gorgon_status gg_layout_sort(const gg_tensor_file *file, const char *label, gg_layout_grid *grid,
                              gorgon_error *err);
-// Makes the one set of `heads` of a grid, of base.n_vocab what the tensors tell.
+// Makes the one set of `heads` of a grid, without its parts: shape and draft ids; of base.n_vocab
+// what the tensors tell.
 gorgon_status gg_layout_make_set(gorgon_heads *heads, const gg_layout_grid *grid,
                                  gorgon_error *err);
 // Reads config.json beside the file, if there is one: heads->config, the base's name, the
-// vocabulary's size where tensors do not tell it, and a warning for every contradiction.
-gorgon_status gg_layout_config(gorgon_heads *heads, const gg_layout_grid *grid, gorgon_error *err);
+// vocabulary's size where tensors do not tell it, the scale of logits, and a warning for every
+// contradiction.
+gorgon_status gg_layout_config(gorgon_heads *heads, gg_layout_grid *grid, gorgon_error *err);
+// The parts of the set.
+gorgon_status gg_layout_fill_set(gorgon_heads *heads, const gg_layout_grid *grid,
+                                 gorgon_error *err);
 
 #endif

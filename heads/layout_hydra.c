@@ -21,7 +21,7 @@ static const gg_layout_claim claims[] = {
     {"hydra_num_layers", GG_FACT_BLOCKS},
     {"hydra_head_arch", GG_FACT_NONE},
     {"grounded_heads", GG_FACT_SEES_TOKENS},
-    {"hidden_state_offset", GG_FACT_ZERO},
+    {"hidden_state_offset", GG_FACT_STATE},
     {"base_model_name_or_path", GG_FACT_NAME},
     {0},
 };

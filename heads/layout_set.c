@@ -12,7 +12,7 @@ typedef struct builder {
     gorgon_heads *h;
     const gg_layout_grid *g;
     gg_head_set *set;
-    uint32_t *rows; // [n_draft] rows of the outputs, NULL: all in order
+    const uint32_t *rows; // [n_draft] rows of the outputs, NULL: all in order
     gorgon_error *err;
 } builder;
 
@@ -21,6 +21,7 @@ typedef struct source {
     const gg_named_tensor *t;
     size_t width, column; // of a row of t; the part's first one
     const uint32_t *rows; // NULL: all in order
+    float scale;          // of all values
 } source;
 
 static gorgon_status reject(const builder *b, const gg_named_tensor *t, const char *expected)
@@ -171,13 +172,14 @@ static gorgon_status count_outputs(builder *b)
         return GORGON_OK;
     if (first->n_dims != 2 || first->dims[0] == 0 || first->dims[0] > GG_MAX_VOCAB ||
         first->dims[0] < s->n_draft)
-        return reject(b, first, "a matrix of a row for every token, at most 1048576");
+        return reject(b, first,
+                      "a matrix of a row for every token, all or those of the token map, "
+                      "at most 1048576");
     const size_t rows = (size_t)first->dims[0];
     if (rows != s->n_draft && *n_vocab && *n_vocab != rows)
         return reject(b, g->embedding, "as many rows as outputs have");
     if (rows != s->n_draft)
         *n_vocab = (uint32_t)rows;
-    b->rows = s->n_draft && rows > s->n_draft ? b->set->draft_ids : NULL;
     gorgon_status status = GORGON_OK;
     for (size_t k = 0; k < g->n_heads && status == GORGON_OK; k++) {
         status = check_tensor(b, g->output[k], rows, s->d_model);
@@ -193,19 +195,20 @@ static source source_of(const builder *b, const gg_head_part *p)
     const size_t d = b->set->shape.d_model, k = p->head;
     switch (p->role) {
     case GG_PART_WEIGHT:
-        return (source){g->weight[k][p->block], (size_t)g->weight[k][p->block]->dims[1], 0, NULL};
+        return (source){g->weight[k][p->block], (size_t)g->weight[k][p->block]->dims[1], 0, NULL,
+                        1};
     case GG_PART_ROOT:
-        return (source){g->weight[k][0], (size_t)g->weight[k][0]->dims[1], d, NULL};
+        return (source){g->weight[k][0], (size_t)g->weight[k][0]->dims[1], d, NULL, 1};
     case GG_PART_BIAS:
-        return (source){g->bias[k][p->block], 1, 0, NULL};
+        return (source){g->bias[k][p->block], 1, 0, NULL, 1};
     case GG_PART_RESIDUAL:
-        return (source){g->residual[k], p->n_in, 0, NULL};
+        return (source){g->residual[k], p->n_in, 0, NULL, 1};
     case GG_PART_RESIDUAL_BIAS:
-        return (source){g->residual_bias[k], 1, 0, NULL};
+        return (source){g->residual_bias[k], 1, 0, NULL, 1};
     case GG_PART_OUTPUT:
-        return (source){g->output[k], d, 0, b->rows};
+        return (source){g->output[k], d, 0, b->rows, g->output_scale};
     case GG_PART_OUTPUT_BIAS:
-        return (source){g->output_bias[k], 1, 0, b->rows};
+        return (source){g->output_bias[k], 1, 0, b->rows, g->output_scale};
     default: // heads of these layouts have no other part
         return (source){0};
     }
@@ -216,23 +219,38 @@ static gg_dtype dtype_of(gg_element element)
     return element == GG_ELEMENT_F16 ? GG_F16 : element == GG_ELEMENT_BF16 ? GG_BF16 : GG_F32;
 }
 
-// The type of all matrices; F32 if they differ.
+// The type of all matrices; F32 if they differ or some are scaled.
 static gg_dtype common_type(const builder *b)
 {
     const gg_element first = source_of(b, &b->set->parts[0]).t->element;
     for (size_t i = 0; i < b->set->n_parts; i++) {
         const gg_head_part *p = &b->set->parts[i];
-        if (p->n_in && source_of(b, p).t->element != first)
+        const source from = source_of(b, p);
+        if (p->n_in && (from.t->element != first || from.scale != 1.0f))
             return GG_F32;
     }
     return dtype_of(first);
+}
+
+// n values from `first` on, scaled.
+static void read_floats(const source *from, const uint8_t *data, size_t first, size_t n, float *to)
+{
+    gg_element_floats(from->t->element, data, first, n, to);
+    for (size_t i = 0; i < n && from->scale != 1.0f; i++)
+        to[i] *= from->scale;
+}
+
+// True if rows of a part stand in the file as a set of this type has them.
+static bool stored_so(const source *from, gg_dtype type)
+{
+    return dtype_of(from->t->element) == type && from->scale == 1.0f;
 }
 
 // Rows of a part, out of the tensor's, as the set stores them: its type, or floats.
 static void copy_rows(const source *from, const uint8_t *data, gg_dtype type, size_t n_out,
                       size_t n_in, uint8_t *to)
 {
-    const bool same = dtype_of(from->t->element) == type;
+    const bool same = stored_so(from, type);
     const size_t size = gg_element_bytes(from->t->element), bytes = gg_dtype_row_bytes(type, n_in);
     for (size_t o = 0; o < n_out; o++) {
         const size_t row = from->rows ? from->rows[o] : o;
@@ -240,8 +258,7 @@ static void copy_rows(const source *from, const uint8_t *data, gg_dtype type, si
         if (same)
             memcpy(to + o * bytes, data + first * size, bytes);
         else // into F32; rows of floats are aligned
-            gg_element_floats(from->t->element, data, first, n_in,
-                              (float *)(void *)(to + o * bytes));
+            read_floats(from, data, first, n_in, (float *)(void *)(to + o * bytes));
     }
 }
 
@@ -259,7 +276,7 @@ static gorgon_status fill_matrix(const builder *b, size_t i, const source *from,
     const gg_head_part *p = &set->parts[i];
     const size_t bytes = gg_dtype_row_bytes(set->weight_type, p->n_in);
     set->data[i] = data;
-    if (from->rows || from->width != p->n_in || dtype_of(from->t->element) != set->weight_type) {
+    if (from->rows || from->width != p->n_in || !stored_so(from, set->weight_type)) {
         uint8_t *copy = set->copies[i] = gg_alloc_uninit(p->n_out, bytes);
         if (!copy)
             return gg_fail(b->err, GORGON_ERROR_MEMORY, "%s: tensor '%.80s': out of memory",
@@ -287,7 +304,7 @@ static gorgon_status fill_parts(const builder *b)
         if (p->n_in)
             continue;
         for (size_t o = 0; o < p->n_out; o++)
-            gg_element_floats(from.t->element, data, from.rows ? from.rows[o] : o, 1, vector + o);
+            read_floats(&from, data, from.rows ? from.rows[o] : o, 1, vector + o);
         set->data[i] = vector;
         if (!gg_heads_finite(GG_F32, (const uint8_t *)vector, p->n_out * sizeof *vector))
             return not_finite(b, &from);
@@ -315,10 +332,17 @@ gorgon_status gg_layout_make_set(gorgon_heads *h, const gg_layout_grid *g, gorgo
         status = count_outputs(&b);
     if (status == GORGON_OK)
         status = check_map(&b);
-    if (status != GORGON_OK)
-        return status;
     h->base.d_model = (uint32_t)s->d_model;
-    status = gg_heads_alloc_parts(h, 0, err);
+    return status;
+}
+
+gorgon_status gg_layout_fill_set(gorgon_heads *h, const gg_layout_grid *g, gorgon_error *err)
+{
+    builder b = {.h = h, .g = g, .set = &h->sets[0], .err = err};
+    const gg_head_shape *s = &b.set->shape;
+    if (s->n_draft && s->own_output && g->output[0]->dims[0] > s->n_draft)
+        b.rows = b.set->draft_ids;
+    gorgon_status status = gg_heads_alloc_parts(h, 0, err);
     if (status != GORGON_OK)
         return status;
     b.set->weight_type = common_type(&b);

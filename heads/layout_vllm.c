@@ -25,7 +25,7 @@ static const gg_layout_claim claims[] = {
     {"truncated_vocab_size", GG_FACT_DRAFT_VOCABULARY},
     {"medusa_fc_bias", GG_FACT_BIAS},
     {"original_lm_head", GG_FACT_ONE_OUTPUT},
-    {"logit_scale", GG_FACT_ONE},
+    {"logit_scale", GG_FACT_SCALE},
     {0},
 };
 

@@ -300,13 +300,70 @@ Test(heads_formats, token_offsets)
     cr_assert_eq(gorgon_heads_fingerprint(heads).n_vocab, 0);
     cr_assert_eq(gorgon_heads_check(heads, f.base.model, NULL, NULL), GORGON_OK);
     gorgon_heads_free(heads);
-    write_text(&f, "config.json", "{\"vocab_size\": 500, \"logit_scale\": 0.5}");
+    write_text(&f, "config.json", "{\"vocab_size\": 500, \"num_heads\": [1]}");
     heads = open_format(path);
     gorgon_error err = {0};
     cr_assert_eq(gorgon_heads_check(heads, f.base.model, NULL, &err), GORGON_ERROR_MISMATCH);
     cr_assert(strstr(err.message, "n_vocab: expected 500"), "%s", err.message);
-    cr_assert(strstr(gorgon_heads_warning(heads, 0), "logit_scale"));
+    cr_assert(strstr(gorgon_heads_warning(heads, 0), "\"num_heads\": [1], the tensors say 1"));
     gorgon_heads_free(heads);
+    write_text(&f, "config.json", "{\"vocab_size\": 40}");
+    heads = open_format(path);
+    cr_assert(strstr(gorgon_heads_warning(heads, 0), "\"vocab_size\": 40, the tensors say 41 to"));
+    gorgon_heads_free(heads);
+    folder_remove(&f);
+}
+
+// vLLM multiplies logits by it.
+Test(heads_formats, logit_scale)
+{
+    static const naming vllm = {"blocks.#.layers.#.weight", NULL, "lm_heads.#.weight", false};
+    folder f = folder_create();
+    char path[128];
+    made_file file = make_heads(&vllm);
+    make_reference(&f, &vllm);
+    for (size_t i = 0; i < HEADS * VOCAB; i++)
+        reference[i] *= 0.5f; // exactly
+    for (size_t t = 0; t < file.n; t++)
+        file.tensors[t].half = true;
+    snprintf(path, sizeof path, "%s/model.safetensors", f.path);
+    write_made(&file, 0, file.n, path);
+    write_text(&f, "config.json", "{\"logit_scale\": 0.5}");
+    check_same(&f, "/model.safetensors");
+    folder_remove(&f);
+}
+
+// What heads see or put out by their config and gorgon does not compute.
+Test(heads_formats, configs_that_are_refused)
+{
+    static const struct {
+        const char *name, *config, *part;
+    } cases[] = {
+        {"hydra_mlp.0.0.linear.weight", "{\"hidden_state_offset\": 1}", "1, expected 0"},
+        {"hydra_mlp.0.0.linear.weight", "{\"hidden_state_offset\": \"0\"}", "expected 0"},
+        {"blocks.0.layers.0.weight", "{\"logit_scale\": 0}", "0, expected a factor"},
+        {"blocks.0.layers.0.weight", "{\"logit_scale\": -1.0}", "-1.0, expected a factor"},
+        {"blocks.0.layers.0.weight", "{\"logit_scale\": []}", "[], expected a factor"},
+        {"hydra_mlp.0.0.linear.weight", "{\"hidden_state_offset\": 0}", NULL},
+        {"blocks.0.layers.0.weight", "{\"logit_scale\": null}", NULL},
+    };
+    folder f = folder_create();
+    char path[128];
+    snprintf(path, sizeof path, "%s/model.safetensors", f.path);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        gorgon_heads *heads = NULL;
+        gorgon_error err = {0};
+        made_file file = {.n = 0};
+        make_tensor(&file, D, D, 1, cases[i].name);
+        make_tensor(&file, VOCAB, D, 2,
+                    i < 2 || i == 5 ? "hydra_lm_head.0.weight" : "lm_heads.0.weight");
+        write_made(&file, 0, file.n, path);
+        write_text(&f, "config.json", cases[i].config);
+        cr_assert_eq(gorgon_heads_open(path, &heads, &err),
+                     cases[i].part ? GORGON_ERROR_UNSUPPORTED : GORGON_OK, "%s", err.message);
+        cr_assert(!cases[i].part || strstr(err.message, cases[i].part), "%s", err.message);
+        gorgon_heads_free(heads);
+    }
     folder_remove(&f);
 }
 
@@ -329,6 +386,7 @@ Test(heads_formats, files_that_contradict_themselves_are_refused)
         {"2.0.linear.weight", "16.0.linear.weight", D, D, "heads 0 to 15, got 16"},
         {"2.1.linear.weight", "2.8.linear.weight", D, D, "at most 8 blocks, got number 8"},
         {"2.1.linear.weight", "2.01.linear.weight", D, D, "none of this name"},
+        {"2.1.linear.weight", "a.2.1.linear.weight", D, D, "none of this name"},
         {"2.2.weight", "prefix_embeding_layer.weight", VOCAB, D, "none of this name"},
         {"0.0.linear.weight", NULL, D, D + 1, "first blocks of width"},
         {"0.1.linear.weight", NULL, D, D + 1, "expected F32, F16 or BF16 of 64 x 64"},
@@ -361,6 +419,26 @@ Test(heads_formats, files_that_contradict_themselves_are_refused)
     folder_remove(&f);
 }
 
+Test(heads_formats, heads_behind_different_words)
+{
+    folder f = folder_create();
+    gorgon_heads *heads = NULL;
+    gorgon_error err = {0};
+    made_file file = {.n = 0};
+    char path[128];
+    make_tensor(&file, D, D, 1, "a.0.0.linear.weight");
+    make_tensor(&file, D, D, 2, "b.0.0.linear.weight");
+    snprintf(path, sizeof path, "%s/model.safetensors", f.path);
+    write_made(&file, 0, file.n, path);
+    cr_assert_eq(gorgon_heads_open(path, &heads, &err), GORGON_ERROR_FORMAT);
+    cr_assert(
+        strstr(err.message, "'b.0.0.linear.weight': expected all heads behind the same words"),
+        "%s", err.message);
+    write_text(&f, "model.safetensors.index.json", "{\"weight_map\": {\"a\": \"../a\"}}");
+    cr_assert(gorgon_heads_probe(f.path)); // whose opening says what is wrong
+    folder_remove(&f);
+}
+
 Test(heads_formats, files_without_heads)
 {
     gorgon_heads *heads = NULL;
@@ -370,7 +448,7 @@ Test(heads_formats, files_without_heads)
     cr_assert_neq(gorgon_heads_open(path, &heads, &err), GORGON_OK);
     cr_assert(strstr(err.message, "no heads among its 2 tensors"), "%s", err.message);
     cr_assert_not(gorgon_heads_probe(FORMATS));
-    cr_assert_not(gorgon_heads_probe(FORMATS "/llama.gguf"));
+    cr_assert_not(gorgon_heads_probe(FORMATS_BASE));
     cr_assert(gorgon_heads_probe(GG_SOURCE_DIR "/tests/corpus/torch/zip_bomb.pt"));
 }
 

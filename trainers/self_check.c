@@ -1,13 +1,11 @@
 // Are heads wired to this base as they should be? What they name on the model's own text is
 // compared with what came: as they are, shifted by a token, on hidden states before the final norm,
 // with their square matrices transposed.
-#include <stdio.h>
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/engine.h"
 #include "core/error.h"
-#include "core/limits.h"
 #include "gorgon/trainers.h"
 #include "heads/head_probe.h"
 #include "heads/head_set.h"
@@ -16,7 +14,6 @@
 enum {
     POSITIONS = 512,
     PER_SEQUENCE = 64, // at most
-    PATH_BYTES = 4096,
 };
 // A mistake is reported when its share is so much larger than that of the heads as they are.
 static const double clearly = 1.5, at_least = 0.03;
