@@ -601,10 +601,10 @@ trains = unittest.skipIf(os.environ.get("GORGON_CPU") == "scalar", "no training 
 
 
 class Convert(Case):
-    """Heads of other trainers, for the base in tests/data/heads."""
+    """Heads of other trainers, for the base in tests/data/types."""
 
     DATA = os.path.join(SOURCE, "tests", "data", "heads")
-    BASE = os.path.join(DATA, "llama.gguf")
+    BASE = os.path.join(SOURCE, "tests", "data", "types", "llama.f16.gguf")
 
     def test_info_counts_and_compares(self):
         info = self.json("info", os.path.join(self.DATA, "medusa_3x1"), "--json")

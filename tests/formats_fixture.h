@@ -13,7 +13,8 @@
 #include "core/tensor_file.h"
 #include "heads/head_set.h"
 
-#define FORMATS GG_TEST_DATA "/heads"
+#define FORMATS      GG_TEST_DATA "/heads"
+#define FORMATS_BASE GG_TEST_DATA "/types/llama.f16.gguf"
 
 static const char *const format_names[] = {
     "medusa_3x1",     "medusa_5x2_shared_storage",
@@ -38,8 +39,7 @@ static inline base base_open(gorgon_activations activations)
     options.threads = 1;
     options.activations = activations;
     options.context = 64;
-    cr_assert_eq(gorgon_model_open(FORMATS "/llama.gguf", 1, &b.model, &err), GORGON_OK, "%s",
-                 err.message);
+    cr_assert_eq(gorgon_model_open(FORMATS_BASE, 1, &b.model, &err), GORGON_OK, "%s", err.message);
     cr_assert_eq(gorgon_engine_create(b.model, &options, &b.engine, &err), GORGON_OK, "%s",
                  err.message);
     return b;

@@ -16,7 +16,7 @@ import unittest
 
 GORGON, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 DATA = os.path.join(SOURCE, "tests", "data", "heads")
-BASE = os.path.join(DATA, "llama.gguf")
+BASE = os.path.join(SOURCE, "tests", "data", "types", "llama.f16.gguf")
 ELEMENTS = {"F32": ("f", 4), "F16": ("e", 2), "I32": ("i", 4), "I64": ("q", 8)}
 
 
