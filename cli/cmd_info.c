@@ -1,47 +1,90 @@
-// gorgon info: what checkpoints, heads files and datastores hold.
+// gorgon info: what checkpoints, heads files, datastores and feature caches hold.
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
-static double mega(uint64_t bytes)
+typedef struct amount {
+    char text[24];
+} amount;
+
+// "134.5 M", or with a unit "98.4 MB".
+static amount amount_of(uint64_t n, const char *unit)
 {
-    return (double)bytes / 1e6;
+    static const struct {
+        double size;
+        const char *prefix;
+    } steps[] = {{1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
+    amount a;
+    snprintf(a.text, sizeof a.text, "%u%s%s", (unsigned)n, *unit ? " " : "", unit);
+    for (size_t i = sizeof steps / sizeof *steps; i-- > 0;) {
+        if ((double)n >= steps[i].size)
+            snprintf(a.text, sizeof a.text, "%.*f %s%s", i == 0 ? 2 : 1, (double)n / steps[i].size,
+                     steps[i].prefix, unit);
+    }
+    return a;
+}
+
+static const char *plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static bool is_directory(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static bool holds(const char *directory, const char *name)
+{
+    char path[4096];
+    struct stat info;
+    const int n = snprintf(path, sizeof path, "%s/%s", directory, name);
+    return n > 0 && (size_t)n < sizeof path && stat(path, &info) == 0;
 }
 
 static json_t *model_json(const gorgon_model_info *i)
 {
     return json_pack(
-        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:I,s:I,s:I,s:I,"
+        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:b,s:I,s:I,s:I,s:I,"
         "s:s,s:s}",
         "kind", "checkpoint", "path", i->path, "architecture", i->architecture, "name", i->name,
         "layers", (json_int_t)i->n_layers, "d_model", (json_int_t)i->d_model, "attention_heads",
         (json_int_t)i->n_heads, "kv_heads", (json_int_t)i->n_kv_heads, "head_dim",
         (json_int_t)i->head_dim, "d_ff", (json_int_t)i->d_ff, "vocabulary", (json_int_t)i->n_vocab,
         "context", (json_int_t)i->context_length, "window", (json_int_t)i->window, "window_layers",
-        (json_int_t)i->n_window_layers, "rope_base", (double)i->rope_base, "tied_output",
-        (int)i->tied_output, "parameters", (json_int_t)i->n_parameters, "file_bytes",
-        (json_int_t)i->file_bytes, "memory_bytes", (json_int_t)i->memory_bytes,
-        "kv_bytes_per_position", (json_int_t)i->kv_position_bytes, "matrix_type", i->matrix_type,
-        "output_type", i->output_type);
+        (json_int_t)i->n_window_layers, "short_context", (json_int_t)i->short_context, "rope_base",
+        (double)i->rope_base, "tied_output", (int)i->tied_output, "parameters",
+        (json_int_t)i->n_parameters, "file_bytes", (json_int_t)i->file_bytes, "memory_bytes",
+        (json_int_t)i->memory_bytes, "kv_bytes_per_position", (json_int_t)i->kv_position_bytes,
+        "matrix_type", i->matrix_type, "output_type", i->output_type);
 }
 
 static void print_model(const gorgon_model_info *i)
 {
-    printf("%s: checkpoint, %s \"%s\"\n", i->path, i->architecture, i->name);
-    printf("  %.1f M parameters in %zu layers of width %zu (feed-forward %zu)\n",
-           mega(i->n_parameters), i->n_layers, i->d_model, i->d_ff);
-    printf("  attention: %zu heads of %zu over %zu KV heads, rotary base %g\n", i->n_heads,
-           i->head_dim, i->n_kv_heads, (double)i->rope_base);
+    printf("%s: %s, %s \"%s\"\n", i->path,
+           is_directory(i->path) ? "Hugging Face checkpoint" : "GGUF checkpoint", i->architecture,
+           i->name);
+    printf("  %s parameters in %zu layer%s of width %zu (feed-forward %zu)\n",
+           amount_of(i->n_parameters, "").text, i->n_layers, plural(i->n_layers), i->d_model,
+           i->d_ff);
+    printf("  attention: %zu head%s of %zu over %zu KV head%s, rotary base %.10g\n", i->n_heads,
+           plural(i->n_heads), i->head_dim, i->n_kv_heads, plural(i->n_kv_heads),
+           (double)i->rope_base);
+    if (i->short_context > 0)
+        printf("  rotary factors: short ones up to --ctx %zu, long ones beyond\n",
+               i->short_context);
     if (i->n_window_layers > 0)
         printf("  sliding window: %zu positions in %zu of the layers\n", i->window,
                i->n_window_layers);
     printf("  vocabulary: %zu tokens, output %s (%s)\n", i->n_vocab,
            i->tied_output ? "tied to the embedding" : "of its own", i->output_type);
-    printf("  context: %zu positions, %.1f kB of KV each\n", i->context_length,
-           (double)i->kv_position_bytes / 1e3);
-    printf("  weights: mostly %s, %.1f MB on disk, %.1f MB in memory\n", i->matrix_type,
-           mega(i->file_bytes), mega(i->memory_bytes));
+    printf("  context: %zu positions, %s of KV each\n", i->context_length,
+           amount_of(i->kv_position_bytes, "B").text);
+    printf("  weights: mostly %s, %s on disk, %s in memory\n", i->matrix_type,
+           amount_of(i->file_bytes, "B").text, amount_of(i->memory_bytes, "B").text);
 }
 
 typedef struct type_count {
@@ -144,10 +187,13 @@ static void print_training(const char *training_json)
     const char *seed = json_string_value(json_object_get(options, "seed"));
     if (recipe)
         printf(
-            "    trained: %s, %lld positions of self-made text, %lld steps, %g epochs, seed %s\n",
-            recipe, (long long)json_integer_value(json_object_get(data, "trained_positions")),
+            "    trained: %s, %s positions of self-made text, %lld steps, epochs %g, seed %llu\n",
+            recipe,
+            amount_of((uint64_t)json_integer_value(json_object_get(data, "trained_positions")), "")
+                .text,
             (long long)json_integer_value(json_object_get(record, "steps")),
-            json_number_value(json_object_get(options, "epochs")), seed ? seed : "?");
+            json_number_value(json_object_get(options, "epochs")),
+            seed ? strtoull(seed, NULL, 16) : 0);
     json_decref(record);
 }
 
@@ -171,13 +217,13 @@ static void print_wiring(const gorgon_head_set_info *s)
 
 static void print_set(size_t index, const gorgon_head_set_info *s)
 {
-    printf("  set %zu: %s, %zu heads of %zu block%s, %.2f M parameters (%s)\n", index, s->kind,
-           s->n_heads, s->n_blocks, s->n_blocks == 1 ? "" : "s", mega(s->n_parameters),
-           s->weight_type);
+    printf("  set %zu: %s, %zu head%s of %zu block%s, %s parameters (%s)\n", index, s->kind,
+           s->n_heads, plural(s->n_heads), s->n_blocks, plural(s->n_blocks),
+           amount_of(s->n_parameters, "").text, s->weight_type);
     if (s->window)
         printf(
             "    decoder layer: %zu attention head%s, feed-forward %zu, window of %zu positions\n",
-            s->n_attention, s->n_attention == 1 ? "" : "s", s->n_ffn, s->window);
+            s->n_attention, plural(s->n_attention), s->n_ffn, s->window);
     print_wiring(s);
     print_accuracy(s->accuracy_json);
     print_training(s->training_json);
@@ -242,9 +288,9 @@ bool cli_report_heads(const char *path, bool json, json_t *more)
     if (!json) {
         printf("%s: ", path);
         print_base(heads);
-        printf(", %s, %s of %zu tensors, %.2f MB\n", gorgon_heads_format(heads),
+        printf(", %s, %s of %zu tensors, %s\n", gorgon_heads_format(heads),
                gorgon_heads_container(heads), gorgon_heads_tensors(heads),
-               mega(gorgon_heads_file_bytes(heads)));
+               amount_of(gorgon_heads_file_bytes(heads), "B").text);
     }
     for (size_t i = 0; i < gorgon_heads_count(heads); i++) {
         gorgon_head_set_info set;
@@ -289,8 +335,9 @@ bool cli_report_datastore(const char *path, bool json)
                       (json_int_t)i.texts, "tokens", (json_int_t)i.tokens, "places",
                       (json_int_t)i.places, "file_bytes", (json_int_t)i.file_bytes));
     } else {
-        printf("%s: datastore, %llu tokens of %llu texts, %.2f MB, checksums right\n", path,
-               (unsigned long long)i.tokens, (unsigned long long)i.texts, mega(i.file_bytes));
+        printf("%s: datastore, %llu tokens of %llu texts, %s, checksums right\n", path,
+               (unsigned long long)i.tokens, (unsigned long long)i.texts,
+               amount_of(i.file_bytes, "B").text);
         printf("  for models with vocabulary %016llx of %u tokens\n",
                (unsigned long long)i.vocabulary, (unsigned)i.n_vocab);
     }
@@ -298,44 +345,107 @@ bool cli_report_datastore(const char *path, bool json)
     return good;
 }
 
-bool cli_report_model(const char *path, bool json, const cli_common *common)
+static json_t *types_json(const type_table *types)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < types->n; i++)
+        json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "type", types->rows[i].name,
+                                              "tensors", (json_int_t)types->rows[i].tensors,
+                                              "bytes", (json_int_t)types->rows[i].bytes));
+    return list;
+}
+
+static void print_types(const type_table *types)
+{
+    for (size_t i = 0; i < types->n; i++)
+        printf("%s%zu %s (%s)", i > 0 ? ", " : "  tensors: ", types->rows[i].tensors,
+               types->rows[i].name, amount_of(types->rows[i].bytes, "B").text);
+    putchar('\n');
+}
+
+// Printed, or in *out for JSON (the caller's).
+static bool describe_model(const char *path, const cli_common *common, json_t **out)
 {
     gorgon_error err = {0};
     cli_session session = {0};
     type_table types = {0};
     if (!cli_open_model(&session, common, path))
         return false;
-    const gorgon_model *model = session.model;
     if (gorgon_tensors_visit(path, count_type, &types, &err) != GORGON_OK) {
         cli_close(&session);
         return cli_fail(&err);
     }
     gorgon_model_info info;
-    gorgon_model_describe(model, &info);
-    bool good = true;
-    if (json) {
-        json_t *out = model_json(&info);
-        json_t *list = json_array();
-        for (size_t i = 0; i < types.n; i++)
-            json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "type", types.rows[i].name,
-                                                  "tensors", (json_int_t)types.rows[i].tensors,
-                                                  "bytes", (json_int_t)types.rows[i].bytes));
-        json_object_set_new(out, "tensor_types", list);
-        json_object_set_new(out, "cpu_level", json_string(gorgon_cpu_best_level()));
-        json_object_set_new(out, "chat_template",
-                            json_boolean(gorgon_tokenizer_has_chat(gorgon_model_tokenizer(model))));
-        good = cli_print_json(out);
+    gorgon_model_describe(session.model, &info);
+    const bool chat = gorgon_tokenizer_has_chat(gorgon_model_tokenizer(session.model));
+    if (out) {
+        *out = model_json(&info);
+        json_object_set_new(*out, "tensor_types", types_json(&types));
+        json_object_set_new(*out, "cpu_level", json_string(gorgon_cpu_best_level()));
+        json_object_set_new(*out, "chat_template", json_boolean(chat));
     } else {
         print_model(&info);
-        for (size_t i = 0; i < types.n; i++)
-            printf("  tensors: %zu of type %s, %.1f MB\n", types.rows[i].tensors,
-                   types.rows[i].name, mega(types.rows[i].bytes));
-        printf("  chat template: %s\n",
-               gorgon_tokenizer_has_chat(gorgon_model_tokenizer(model)) ? "known" : "none known");
+        print_types(&types);
+        printf("  chat template: %s\n", chat ? "known" : "none known");
         printf("  this CPU: level %s\n", gorgon_cpu_best_level());
     }
     cli_close(&session);
+    return true;
+}
+
+bool cli_report_model(const char *path, bool json, const cli_common *common)
+{
+    json_t *report = NULL;
+    return describe_model(path, common, json ? &report : NULL) && (!json || cli_print_json(report));
+}
+
+// Heads in the files of their base (FasterDecoding v1.0): both.
+static bool report_merged(const char *path, bool json, const cli_common *common)
+{
+    json_t *model = NULL, *more = NULL;
+    if (!describe_model(path, common, json ? &model : NULL))
+        return false;
+    if (json)
+        more = json_pack("{s:o}", "checkpoint", model);
+    const bool good = cli_report_heads(path, json, more);
+    json_decref(more);
     return good;
+}
+
+static bool report_cache(const char *path, bool json)
+{
+    gorgon_error err = {0};
+    gorgon_cache_info i;
+    if (gorgon_cache_describe(NULL, path, &i, &err) != GORGON_OK)
+        return cli_fail(&err);
+    char seed[17], vocabulary[17];
+    snprintf(seed, sizeof seed, "%016llx", (unsigned long long)i.seed);
+    snprintf(vocabulary, sizeof vocabulary, "%016llx", (unsigned long long)i.base.vocabulary);
+    if (json)
+        return cli_print_json(json_pack(
+            "{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:b}", "kind", "cache", "path", path,
+            "vocabulary", vocabulary, "vocabulary_size", (json_int_t)i.base.n_vocab, "layers",
+            (json_int_t)i.base.n_layers, "d_model", (json_int_t)i.base.d_model, "tokens",
+            (json_int_t)i.tokens, "sequences", (json_int_t)i.sequences, "file_bytes",
+            (json_int_t)i.bytes, "seed", seed, "complete", (int)i.complete));
+    printf("%s: feature cache, %s tokens in %llu sequences, %s, %s\n", path,
+           amount_of(i.tokens, "").text, (unsigned long long)i.sequences,
+           amount_of(i.bytes, "B").text, i.complete ? "complete" : "synthesis not finished");
+    printf("  written by a model of %u layers of width %u, %u tokens (vocabulary %s); seed %llu\n",
+           (unsigned)i.base.n_layers, (unsigned)i.base.d_model, (unsigned)i.base.n_vocab,
+           vocabulary, (unsigned long long)i.seed);
+    return true;
+}
+
+static bool report(const char *path, bool json, const cli_common *common)
+{
+    if (gorgon_heads_probe(path))
+        return holds(path, "tokenizer.json") ? report_merged(path, json, common)
+                                             : cli_report_heads(path, json, NULL);
+    if (gorgon_datastore_probe(path))
+        return cli_report_datastore(path, json);
+    return holds(path, "cache.json") ? report_cache(path, json)
+                                     : cli_report_model(path, json, common);
 }
 
 int cmd_info(int argc, char **argv)
@@ -347,7 +457,9 @@ int cmd_info(int argc, char **argv)
     const char *paths[16], *plot = NULL;
     cli_spec spec = {
         .command = "info",
-        .summary = "what a checkpoint, heads file or datastore holds, counted from its content",
+        .summary =
+            "what a checkpoint, heads file, datastore or feature cache holds, counted from its "
+            "content",
         .positional = "FILE...",
         .min_positional = 1,
         .max_positional = 16,
@@ -365,14 +477,8 @@ int cmd_info(int argc, char **argv)
     if (plot && (n != 1 || !gorgon_heads_probe(paths[0])))
         good = cli_complain("info: --plot needs one heads file, got %s%s", paths[0],
                             n > 1 ? " and more" : "");
-    for (size_t i = 0; i < n && good; i++) {
-        if (gorgon_heads_probe(paths[i]))
-            good = cli_report_heads(paths[i], json, NULL);
-        else if (gorgon_datastore_probe(paths[i]))
-            good = cli_report_datastore(paths[i], json);
-        else
-            good = cli_report_model(paths[i], json, &common);
-    }
+    for (size_t i = 0; i < n && good; i++)
+        good = report(paths[i], json, &common);
     good = good && (!plot || cli_plot_training(paths[0], 0, plot));
     return good ? CLI_OK : CLI_BAD;
 }

@@ -16,7 +16,19 @@ typedef struct gg_hf_family {
     bool norms_less_one;      // norm weights are stored less 1
     bool four_norms;          // a layer has norms before and after attention and feed-forward
     bool windows;             // sliding_window counts without use_sliding_window
+    bool long_rope;           // the rotation may be longrope (and nothing else) and of a part
+    // Where config.json says nothing.
+    double norm_eps, rope_base;
+    size_t window, query_width; // query_width 0: the width of a head
 } gg_hf_family;
+
+enum { GG_HF_MAX_HEAD = 1024 };
+
+// A vector of a GGUF file: what each frequency of the rotation is divided by.
+typedef struct gg_hf_divisors {
+    const char *name;
+    float values[GG_HF_MAX_HEAD / 2];
+} gg_hf_divisors;
 
 typedef struct gg_hf_config {
     const gg_hf_family *family;
@@ -24,13 +36,12 @@ typedef struct gg_hf_config {
     size_t query_width;           // scores are divided by its square root
     size_t window, window_period; // 0: none; layers, of which the last has no window
     double norm_eps, rope_base, rope_base_window;
-    double rotated;     // share of a head that turns
-    double rope_factor; // of linear scaling, 1: none
-    // Of llama 3's scaling of the rotation, factor 0: none.
-    struct gg_hf_llama3 {
-        double factor, low, high;
-        size_t original;
-    } llama3;
+    double rotated;          // share of a head that turns
+    double rope_factor;      // of linear scaling, 1: none
+    double rope_magnitude;   // of longrope, which queries and keys are multiplied by, 1: none
+    size_t original_context; // of longrope, 0: none
+    size_t n_divisors;       // vectors of them: llama 3's one, longrope's two
+    gg_hf_divisors divisors[2];
     bool tied;
 } gg_hf_config;
 
@@ -39,7 +50,7 @@ typedef struct gg_hf_config {
 gorgon_status gg_hf_config_open(const char *path, gg_hf_config *out, gorgon_error *err);
 // Puts "general.architecture", "<architecture>.block_count" and so on.
 gorgon_status gg_hf_config_put(const gg_hf_config *config, gg_gguf_writer *w, gorgon_error *err);
-// Llama 3's scaling: what each of head_dim / 2 frequencies is divided by.
-void gg_hf_rope_factors(const gg_hf_config *config, float *factors);
+// Elements of a head that turn; each of the divisors has half as many.
+size_t gg_hf_rotary_width(const gg_hf_config *config);
 
 #endif

@@ -181,22 +181,20 @@ static gorgon_status take(taking *k, const gg_named_tensor *in)
     return GORGON_OK;
 }
 
-static gorgon_status add_rope_factors(taking *k)
+static void add_divisors(taking *k)
 {
-    float *factors = k->out->vectors + k->n_floats;
-    char *name = k->out->names + k->out->n * NAME_BYTES;
-    const size_t n = k->c->head_dim / 2;
-    if (k->c->llama3.factor <= 0.0)
-        return GORGON_OK;
-    gg_hf_rope_factors(k->c, factors);
-    snprintf(name, NAME_BYTES, "rope_freqs.weight");
-    k->out->tensors[k->out->n++] = (gg_tensor){.name = name,
-                                               .type = GG_F32,
-                                               .n_dims = 1,
-                                               .dims = {n, 1, 1, 1},
-                                               .data = (const uint8_t *)factors,
-                                               .bytes = n * sizeof *factors};
-    return GORGON_OK;
+    const size_t n = gg_hf_rotary_width(k->c) / 2;
+    for (size_t i = 0; i < k->c->n_divisors; i++) {
+        const gg_hf_divisors *divisors = &k->c->divisors[i];
+        char *name = k->out->names + k->out->n * NAME_BYTES;
+        snprintf(name, NAME_BYTES, "%s", divisors->name);
+        k->out->tensors[k->out->n++] = (gg_tensor){.name = name,
+                                                   .type = GG_F32,
+                                                   .n_dims = 1,
+                                                   .dims = {n, 1, 1, 1},
+                                                   .data = (const uint8_t *)divisors->values,
+                                                   .bytes = n * sizeof *divisors->values};
+    }
 }
 
 // Whatever the config says: without its matrix an untied model has no output.
@@ -218,22 +216,23 @@ gorgon_status gg_hf_tensors_create(const gg_hf_config *config, gg_tensor_file *f
 {
     taking k = {.c = config, .from = from, .out = out, .err = err};
     const size_t n = gg_tensor_file_count(from);
-    size_t floats = config->head_dim / 2;
+    size_t floats = 0;
     for (size_t i = 0; i < n; i++) {
         const gg_named_tensor *t = gg_tensor_file_at(from, i);
         floats += t->n_dims == 1 ? t->n : 0;
     }
-    *out = (gg_hf_tensors){.tensors = gg_alloc(n + 1, sizeof *out->tensors),
-                           .names = gg_alloc(n + 1, NAME_BYTES),
+    *out = (gg_hf_tensors){.tensors = gg_alloc(n + config->n_divisors, sizeof *out->tensors),
+                           .names = gg_alloc(n + config->n_divisors, NAME_BYTES),
                            .vectors = gg_alloc(floats, sizeof *out->vectors)};
     if (!out->tensors || !out->names || !out->vectors)
         return gg_fail(err, GORGON_ERROR_MEMORY, "%s: out of memory", gg_tensor_file_path(from));
     gorgon_status status = GORGON_OK;
     for (size_t i = 0; i < n && status == GORGON_OK; i++)
         status = take(&k, gg_tensor_file_at(from, i));
-    if (status == GORGON_OK)
-        status = add_rope_factors(&k);
-    return status == GORGON_OK ? check_output(&k) : status;
+    if (status != GORGON_OK)
+        return status;
+    add_divisors(&k);
+    return check_output(&k);
 }
 
 void gg_hf_tensors_clear(gg_hf_tensors *t)

@@ -7,14 +7,14 @@
 
 typedef struct gg_hf_tensors {
     size_t n;
-    gg_tensor *tensors; // [n] matrices are borrowed, vectors are copies, as F32
+    gg_tensor *tensors; // [n] matrices are borrowed, norms and biases are copies, as F32
     char *names;        // that the tensors point to
     float *vectors;
 } gg_hf_tensors;
 
-// `from` must outlive the result. A name that the family does not have is refused, and so is a
-// missing output head; everything else is left to who reads the result. Clear it also after an
-// error.
+// `config` and `from` must outlive the result. A name that the family does not have is refused, and
+// so is a missing output head; everything else is left to who reads the result. Clear it also after
+// an error.
 gorgon_status gg_hf_tensors_create(const gg_hf_config *config, gg_tensor_file *from,
                                    gg_hf_tensors *out, gorgon_error *err);
 void gg_hf_tensors_clear(gg_hf_tensors *t);

@@ -72,10 +72,11 @@ static gorgon_status parse(const void *text, size_t n, const char *label, const 
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
     if (*out)
         return GORGON_OK;
-    return gg_fail(err,
-                   json_error_code(&problem) == json_error_out_of_memory ? GORGON_ERROR_MEMORY
-                                                                         : GORGON_ERROR_FORMAT,
-                   "%s: not JSON at byte %d: %.100s", label, problem.position, problem.text);
+    // It says nothing where it finds no memory to begin with.
+    if (!problem.text[0] || json_error_code(&problem) == json_error_out_of_memory)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "%s: no memory for JSON of %zu bytes", label, n);
+    return gg_fail(err, GORGON_ERROR_FORMAT, "%s: not JSON at byte %d: %.100s", label,
+                   problem.position, problem.text);
 }
 
 static gorgon_status read_file(const char *path, const limits *limit, json_t **out,

@@ -65,6 +65,27 @@ gorgon_status gg_json_real(gg_json_place at, const char *key, double low, double
     return fail_value(at, key, value, expected, err);
 }
 
+gorgon_status gg_json_reals(gg_json_place at, const char *key, size_t n, double low, double high,
+                            float *out, gorgon_error *err)
+{
+    const json_t *value = gg_json_find(at, key);
+    char expected[80];
+    snprintf(expected, sizeof expected, "an array of %zu numbers from %g to %g", n, low, high);
+    if (!json_is_array(value))
+        return fail_value(at, key, value, expected, err);
+    if (json_array_size(value) != n)
+        return gg_fail(err, GORGON_ERROR_FORMAT, "%s: '%s': expected %s, got %zu elements",
+                       at.label, key, expected, json_array_size(value));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        const double number = json_number_value(item);
+        if (!json_is_number(item) || !(number >= low && number <= high))
+            return fail_value(at, key, item, expected, err);
+        out[i] = (float)number;
+    }
+    return GORGON_OK;
+}
+
 gorgon_status gg_json_bool(gg_json_place at, const char *key, bool fallback, bool *out,
                            gorgon_error *err)
 {

@@ -64,6 +64,7 @@ void gorgon_model_describe(const gorgon_model *model, gorgon_model_info *info)
         .context_length = g->context_length,
         .window = window,
         .n_window_layers = n_windows,
+        .short_context = g->rope[0].long_divisors ? g->rope[0].original_context : 0,
         .rope_base = g->rope[0].base,
         .norm_eps = g->norm_eps,
         .tied_output = !model->output.tiles,

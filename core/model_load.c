@@ -244,10 +244,11 @@ static gorgon_status load_divisors(loader *ld, gg_presence presence, const char 
         return GORGON_OK;
     gorgon_status status = load_vector(ld, name, n, false, out);
     for (size_t i = 0; i < n && status == GORGON_OK; i++) {
-        if (!((*out)[i] >= 0.25f && (*out)[i] <= 1e6f))
-            status = gg_fail(ld->err, GORGON_ERROR_FORMAT,
-                             "%s: element %zu of '%s' is %g, expected 0.25 to 1e6", ld->model->path,
-                             i, name, (double)(*out)[i]);
+        if (!((*out)[i] >= GG_MIN_DIVISOR && (*out)[i] <= GG_MAX_DIVISOR))
+            status =
+                gg_fail(ld->err, GORGON_ERROR_FORMAT,
+                        "%s: element %zu of '%s' is %g, expected %g to %g", ld->model->path, i,
+                        name, (double)(*out)[i], (double)GG_MIN_DIVISOR, (double)GG_MAX_DIVISOR);
     }
     return status;
 }

@@ -214,13 +214,16 @@ static gorgon_status put_ends(const gg_tokenizer_spec *spec, gg_gguf_writer *w, 
 
 static gorgon_status put_chat(const gg_tokenizer_spec *spec, gg_gguf_writer *w, gorgon_error *err)
 {
-    char *text = NULL;
     if (!spec->chat)
         return GORGON_OK;
-    if (memchr(spec->chat, '\0', spec->chat_length) || !(text = gg_alloc(spec->chat_length + 1, 1)))
+    if (memchr(spec->chat, '\0', spec->chat_length))
         return gg_fail(err, GORGON_ERROR_UNSUPPORTED,
-                       "%s: a chat template of %zu bytes cannot be written", spec->label,
-                       spec->chat_length);
+                       "%s: the chat template holds a NUL byte, which cannot be written",
+                       spec->label);
+    char *text = gg_alloc(spec->chat_length + 1, 1);
+    if (!text)
+        return gg_fail(err, GORGON_ERROR_MEMORY, "%s: no memory for a chat template of %zu bytes",
+                       spec->label, spec->chat_length);
     memcpy(text, spec->chat, spec->chat_length);
     gorgon_status status = gg_gguf_put_string(w, "tokenizer.chat_template", text, err);
     gg_free(text);

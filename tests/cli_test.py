@@ -185,7 +185,22 @@ class Files(Case):
         self.assertEqual(info["kind"], "checkpoint")
         self.assertEqual(info["context"], CONTEXT)
         self.assertGreater(info["parameters"], 1e5)
-        self.assertIn(b"checkpoint", self.call("info", MODEL).stdout)
+        self.assertIn(b"GGUF checkpoint", self.call("info", MODEL).stdout)
+
+    def test_info_of_directories(self):
+        families = os.path.join(SOURCE, "tests", "data", "families")
+        folder = self.path("phi")
+        os.mkdir(folder)
+        for name in os.listdir(os.path.join(families, "phi3")):
+            os.symlink(os.path.join(families, "phi3", name), os.path.join(folder, name))
+        self.assertEqual(self.json("info", folder, "--json")["short_context"], 0)
+        os.remove(os.path.join(folder, "config.json"))
+        os.symlink(os.path.join(families, "phi3_longrope", "older.json"),
+                   os.path.join(folder, "config.json"))
+        self.assertEqual(self.json("info", folder, "--json")["short_context"], 8)
+        text = self.call("info", folder).stdout.decode()
+        for part in ("Hugging Face checkpoint", "short ones up to --ctx 8", "tensors: "):
+            self.assertIn(part, text)
 
     def test_a_full_standard_output_is_an_error(self):
         for args in (["info", MODEL], ["run", MODEL, "-p", "a", "-n", "4", "--json"],
@@ -726,6 +741,9 @@ class Attach(Case):
         synth = self.json("synth", MODEL, "--cache", cache, "--tokens", "2000", "--max-sequence",
                           "256", "--text", text, "--threads", "3", "--json")
         self.assertEqual(synth["cache"], cache)
+        made = self.json("info", cache, "--json")
+        self.assertEqual((made["kind"], made["complete"]), ("cache", True))
+        self.assertGreaterEqual(made["tokens"], 2000)
         with open(text, encoding="utf-8") as f:
             self.assertGreater(len([json.loads(line) for line in f]), 10)
         plot, again = self.path("loss.svg"), self.path("again.svg")

@@ -14,7 +14,8 @@ gorgon_status gorgon_cache_describe(const gorgon_model *model, const char *direc
     gorgon_status status = gg_cache_json_read(directory, &identity, &counts, &found, err);
     if (status != GORGON_OK || !found)
         return status;
-    status = gg_cache_open_existing(directory, gorgon_model_fingerprint(model), &cache, err);
+    status = gg_cache_open_existing(
+        directory, model ? gorgon_model_fingerprint(model) : identity.base, &cache, err);
     if (status != GORGON_OK)
         return status;
     *info = (gorgon_cache_info){.tokens = gg_cache_records(cache),
@@ -22,6 +23,7 @@ gorgon_status gorgon_cache_describe(const gorgon_model *model, const char *direc
                                 .bytes = gg_cache_bytes(cache),
                                 .seed = identity.seed,
                                 .options_hash = identity.options_hash,
+                                .base = identity.base,
                                 .complete = gg_cache_complete(cache)};
     gg_cache_free(cache);
     return GORGON_OK;

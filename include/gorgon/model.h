@@ -23,6 +23,8 @@ typedef struct gorgon_model_info {
     size_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, n_vocab;
     size_t context_length;          // trained context, positions
     size_t window, n_window_layers; // sliding window in positions, and how many layers have it
+    size_t short_context;           // engines of at most so many positions take the short of two
+                                    // sets of rotary factors (longrope); 0: there is one set
     float rope_base, norm_eps;      // rope_base: of layers without a window
     bool tied_output;               // the output matrix is the token embedding
     uint64_t n_parameters;          // elements of all tensors, a tied output counted once

@@ -56,10 +56,11 @@ typedef struct gorgon_cache_info {
     uint64_t tokens; // written by the model, each with its hidden state
     uint64_t sequences, bytes;
     uint64_t seed, options_hash; // that its text came from
+    gorgon_fingerprint base;     // of the model that wrote it
     bool complete;
 } gorgon_cache_info;
 // A directory that is absent or holds no cache yet is described by zeros. Errors: MISMATCH (made
-// with another model), FORMAT, IO, MEMORY.
+// with another model than this one, unless that is NULL), FORMAT, IO, MEMORY.
 gorgon_status gorgon_cache_describe(const gorgon_model *model, const char *directory,
                                     gorgon_cache_info *info, gorgon_error *err);
 

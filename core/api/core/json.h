@@ -37,6 +37,9 @@ gorgon_status gg_json_size(gg_json_place at, const char *key, uint64_t low, uint
                            const size_t *fallback, size_t *out, gorgon_error *err);
 gorgon_status gg_json_real(gg_json_place at, const char *key, double low, double high,
                            const double *fallback, double *out, gorgon_error *err);
+// An array of n numbers, each from low to high.
+gorgon_status gg_json_reals(gg_json_place at, const char *key, size_t n, double low, double high,
+                            float *out, gorgon_error *err);
 gorgon_status gg_json_bool(gg_json_place at, const char *key, bool fallback, bool *out,
                            gorgon_error *err);
 // Borrowed from the object, NULL if absent; without NUL inside.

@@ -22,6 +22,8 @@
 #define GG_MAX_WIDTH       (1u << 17) // d_model, d_ff and the like
 #define GG_MAX_HEADS       512        // attention heads
 #define GG_MAX_CONTEXT     (1u << 20)
+#define GG_MIN_DIVISOR     0.25f // of a rotary frequency
+#define GG_MAX_DIVISOR     1e6f
 #define GG_MAX_DRAFT_DEPTH 32 // nodes on a path of the tree
 #define GG_MAX_TREE_NODES  512
 #define GG_MAX_DRAFT_HEADS 16
