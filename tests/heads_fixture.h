@@ -98,9 +98,9 @@ static inline const float *fixture_part(const gg_head_set_source *source, gg_hea
     return NULL;
 }
 
-static inline reference heads_fixture_reference(const heads_fixture *f)
+static inline reference_heads heads_fixture_reference(const heads_fixture *f)
 {
-    return (reference){&f->source.shape, f->parts, f->n_parts, f->doubles, f->at};
+    return (reference_heads){&f->source.shape, f->parts, f->n_parts, f->doubles, f->at};
 }
 
 static inline void heads_fixture_free(heads_fixture *f)

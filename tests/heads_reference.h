@@ -10,13 +10,13 @@
 #include "heads/head_set.h"
 
 // A set of heads. Part i begins at w[at[i]].
-typedef struct reference {
+typedef struct reference_heads {
     const gg_head_shape *shape;
     const gg_head_part *parts; // [n_parts], gg_head_parts of the shape
     size_t n_parts;
     const double *w;
     const size_t *at;
-} reference;
+} reference_heads;
 
 // Rows before the root, one after another.
 typedef struct reference_rows {
@@ -25,7 +25,7 @@ typedef struct reference_rows {
     const double *after;  // [n - 1][d] embedding / rms of the token after each but the last
 } reference_rows;
 
-static inline const double *reference_part(const reference *r, gg_head_role role, size_t head,
+static inline const double *reference_part(const reference_heads *r, gg_head_role role, size_t head,
                                            size_t block)
 {
     return r->w + r->at[gg_head_part_find(r->parts, r->n_parts, role, head, block)];
@@ -69,8 +69,8 @@ static inline void reference_embedding(const gorgon_model *model, gorgon_token t
 }
 
 // z becomes z + f(W z + R e + b), f = silu or nothing; e holds n_e embeddings, none behind block 0.
-static inline void reference_block(const reference *r, size_t head, size_t block, const double *e,
-                                   size_t n_e, double *z)
+static inline void reference_block(const reference_heads *r, size_t head, size_t block,
+                                   const double *e, size_t n_e, double *z)
 {
     const size_t d = r->shape->d_model;
     const bool activated = gg_head_traits_of(r->shape->kind)->activated;
@@ -85,7 +85,7 @@ static inline void reference_block(const reference *r, size_t head, size_t block
 }
 
 // z += U D e
-static inline void reference_bias(const reference *r, size_t head, const double *e, double *z)
+static inline void reference_bias(const reference_heads *r, size_t head, const double *e, double *z)
 {
     const size_t d = r->shape->d_model, rank = r->shape->rank;
     double *low = gg_alloc(rank, sizeof *low); // zeros
@@ -127,7 +127,8 @@ static inline void reference_attend(size_t d, size_t hd, const double *q, const 
 }
 
 // a of the last of h[n][d]. Only how far positions are apart counts: they are 0 to n - 1.
-static inline void reference_attention(const reference *r, const double *h, size_t n, double *a)
+static inline void reference_attention(const reference_heads *r, const double *h, size_t n,
+                                       double *a)
 {
     const size_t d = r->shape->d_model, hd = d / r->shape->n_attention;
     double *k = gg_alloc((2 * n + 2) * d, sizeof *k); // zeros
@@ -146,7 +147,7 @@ static inline void reference_attention(const reference *r, const double *h, size
 }
 
 // z = layer(last of h[n][d], those before), of which there may be more than the window holds.
-static inline void reference_layer(const reference *r, const double *h, size_t n, double *z)
+static inline void reference_layer(const reference_heads *r, const double *h, size_t n, double *z)
 {
     const size_t d = r->shape->d_model, f = r->shape->n_ffn, window = r->shape->window;
     const size_t hidden = n > window ? n - window : 0;
@@ -165,8 +166,8 @@ static inline void reference_layer(const reference *r, const double *h, size_t n
 }
 
 // eagle: z after the tokens of the embeddings e[n][d], the root's first.
-static inline void reference_eagle(const reference *r, const reference_rows *rows, const double *e,
-                                   size_t n, double *z)
+static inline void reference_eagle(const reference_heads *r, const reference_rows *rows,
+                                   const double *e, size_t n, double *z)
 {
     const size_t d = r->shape->d_model, last = rows->n - 1;
     double *h = gg_alloc((rows->n + n) * d, sizeof *h);
@@ -183,8 +184,8 @@ static inline void reference_eagle(const reference *r, const reference_rows *row
 }
 
 // What the output sees of the head that predicts the token after those of e[n][d].
-static inline void reference_state(const reference *r, const reference_rows *rows, const double *e,
-                                   size_t n, double *z)
+static inline void reference_state(const reference_heads *r, const reference_rows *rows,
+                                   const double *e, size_t n, double *z)
 {
     const size_t d = r->shape->d_model;
     const gg_head_traits *traits = gg_head_traits_of(r->shape->kind);

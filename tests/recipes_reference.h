@@ -146,15 +146,15 @@ static size_t reference_past(const problem *p, size_t row, size_t i, size_t inde
     return past.context + past.rows;
 }
 
-static reference reference_of(const problem *p, const double *w)
+static reference_heads reference_of(const problem *p, const double *w)
 {
-    return (reference){&p->shape, p->layout.parts, p->layout.n_parts, w, p->layout.at};
+    return (reference_heads){&p->shape, p->layout.parts, p->layout.n_parts, w, p->layout.at};
 }
 
 // Output of the last block for one pair.
 static void reference_hidden(const problem *p, const double *w, size_t row, size_t head, double *z)
 {
-    const reference r = reference_of(p, w);
+    const reference_heads r = reference_of(p, w);
     double h[ROWS + CONTEXT][D], after[ROWS + CONTEXT][D], e[HEADS][D];
     size_t n = 0;
     for (; n < reference_past(p, row, n, 0, h[n]); n++) {
@@ -170,7 +170,7 @@ static void reference_hidden(const problem *p, const double *w, size_t row, size
 
 static void reference_logits(const problem *p, const double *w, size_t pair, double logits[OUT])
 {
-    const reference r = reference_of(p, w);
+    const reference_heads r = reference_of(p, w);
     double z[D];
     reference_hidden(p, w, pair / HEADS, pair % HEADS, z);
     memset(logits, 0, OUT * sizeof *logits);

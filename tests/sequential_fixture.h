@@ -105,7 +105,7 @@ static inline void reference_path(const gorgon_model *model, const heads_fixture
     double *hidden = gg_alloc((2 * seen->n + n) * d, sizeof *hidden);
     double *after = hidden + seen->n * d, *e = after + seen->n * d;
     const reference_rows rows = {seen->n, hidden, after};
-    const reference r = heads_fixture_reference(f);
+    const reference_heads r = heads_fixture_reference(f);
     for (size_t i = 0; i < seen->n * d; i++)
         hidden[i] = (double)seen->hidden[i / d][i % d];
     for (size_t i = 0; i + 1 < seen->n; i++)

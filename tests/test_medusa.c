@@ -89,7 +89,7 @@ static void reference_logits(const setting *t, size_t head, const float *hidden,
     const size_t d = t->g->d_model;
     double *x = gg_alloc(3 * d, sizeof *x), *e = x + d, *z = e + d;
     float *row = gg_alloc(d, sizeof *row);
-    const reference r = heads_fixture_reference(&t->f);
+    const reference_heads r = heads_fixture_reference(&t->f);
     const reference_rows rows = {1, x, NULL};
     for (size_t i = 0; i < d; i++)
         x[i] = (double)hidden[i];
