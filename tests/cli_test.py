@@ -252,7 +252,7 @@ class Tokenize(Case):
         self.assertTrue(all(answers))
 
     def test_tokenizer_of_a_directory(self):
-        directory = os.path.join(SOURCE, "tests", "data", "tokenizers", "mistral")
+        directory = os.path.join(SOURCE, "tests", "data", "families", "mistral")
         for path in (directory, os.path.join(directory, "tokenizer.json")):
             out = json.loads(self.call("tokenize", path, stdin=b'{"text":"these"}\n').stdout)
             text = json.loads(self.call("tokenize", path, "--decode",
