@@ -101,6 +101,19 @@ class Case(unittest.TestCase):
     def json(self, *args, **more):
         return json.loads(self.call(*args, **more).stdout)
 
+    @staticmethod
+    def interrupted(process, delay):
+        """Its outputs; Ctrl-C comes so many seconds after it began to listen for it."""
+        listens = False
+        while not listens and process.poll() is None:
+            time.sleep(0.01)
+            with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+                caught = next((line for line in status if line.startswith("SigCgt:")), "SigCgt: 0")
+            listens = int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1 == 1
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=120)
+
     def refused(self, *args, about="", **more):
         """Exit code 2 and one clear line; nothing on standard output."""
         done = self.call(*args, code=2, **more)
@@ -442,9 +455,7 @@ class Batch(Case):
         process = subprocess.Popen([GORGON, "batch", MODEL, "--prompts", self.path("in"), "--out",
                                     self.path("out"), "-n", "900"], env=self.env,
                                    stderr=subprocess.PIPE)
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        text = process.communicate(timeout=120)[1]
+        text = self.interrupted(process, 0.3)[1]
         self.assertEqual(process.returncode, 130, text)
         self.assertIn(b"interrupted", text)
         self.check_untouched()
@@ -456,9 +467,7 @@ class Bench(Case):
         process = subprocess.Popen([GORGON, "bench", MODEL, "--prompts", path, "-n", "900",
                                     "--json"], env=self.env, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE)
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        out = process.communicate(timeout=120)[0]
+        out = self.interrupted(process, 0.3)[0]
         self.assertEqual(process.returncode, 130)
         self.assertEqual(out, b"")
 
@@ -572,9 +581,7 @@ class Index(Case):
                                    stderr=subprocess.PIPE)
         process.stdin.write(b"on and on " * 1000)
         process.stdin.flush()
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        text = process.communicate(timeout=120)[1]
+        text = self.interrupted(process, 0.3)[1]
         self.assertEqual(process.returncode, 130, text)
         self.assertIn(b"interrupted", text)
         self.check_untouched()
@@ -718,9 +725,7 @@ class Attach(Case):
             process = subprocess.Popen([GORGON, "attach", MODEL, "-o", self.path("parts.gguf"),
                                         *self.options], env=self.env, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.PIPE)
-            time.sleep(delay)
-            process.send_signal(signal.SIGINT)
-            text = process.communicate(timeout=120)[1]
+            text = self.interrupted(process, delay)[1]
             if process.returncode != 0:
                 self.assertEqual(process.returncode, 130, text)
                 self.assertIn(b"the same command continues", text)
